@@ -1,0 +1,8 @@
+//! Layer 1, pure mechanisms: page frame numbers and orders, index-linked lists, events, settings. Nothing here
+//! knows the outside world or keeps state of its own.
+#![forbid(unsafe_code)]
+
+pub(crate) mod budget;
+pub(crate) mod config;
+pub(crate) mod list;
+pub(crate) mod pfn;

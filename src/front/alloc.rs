@@ -1,0 +1,308 @@
+//! Allocating, freeing and reallocating, for any instance: by class where the size is small, as a run of
+//! pages above, as a mapping of its own from 32 MiB up.
+//!
+//! What a block is follows from its layout alone: its size rounded up to its alignment, if that is at most
+//! `MAX_SIZE`, names its class, and anything larger carries a page word. So Rust's `dealloc` needs no look-up
+//! for small objects, and every `realloc` leaves a block that its new layout describes.
+
+use core::alloc::Layout;
+use core::ptr::NonNull;
+
+use super::misuse;
+use super::registry::GLOBAL_ID;
+use super::state::State;
+use super::thread::{self, ThreadCache};
+use crate::base::pfn::{Order, PAGE_SIZE, PAGEBLOCK_SIZE, Pfn};
+use crate::page::dedicated::{self, DEDICATED_FROM};
+use crate::page::mm_types::Kind;
+use crate::page::section::{MemMap, pfn_of};
+use crate::slab::size_class::{CLASSES, MAX_SIZE, class_of};
+use crate::slab::thread_sheaves::{Miss, ThreadSheaves};
+
+/// What a layout asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// An object of this class.
+    Small(usize),
+    /// Pages: bytes, and their alignment in bytes.
+    Large(usize, usize),
+}
+
+impl Request {
+    /// What this layout asks for. Folds to a constant where the layout is one.
+    #[inline(always)]
+    pub(crate) fn of(layout: Layout) -> Self {
+        // A layout's size rounded up to its alignment never overflows.
+        let rounded = (layout.size() + (layout.align() - 1)) & !(layout.align() - 1);
+        if rounded <= MAX_SIZE {
+            Self::Small(class_of(rounded))
+        } else {
+            Self::Large(layout.size(), layout.align())
+        }
+    }
+}
+
+/// The thread's sheaves of a class.
+#[inline(always)]
+pub(crate) fn sheaves(cache: &ThreadCache, class: usize) -> &ThreadSheaves {
+    debug_assert!(class < cache.sheaves.len());
+    // SAFETY: classes come from `class_of`, whose table holds none above the last, or from the word of a slab's
+    // page, where `Slab::make` wrote one of those.
+    unsafe { cache.sheaves.get_unchecked(class) }
+}
+
+/// An object of the global instance.
+#[inline(always)]
+pub(crate) fn alloc_class(class: usize) -> Option<NonNull<u8>> {
+    match sheaves(thread::current(), class).pop() {
+        Some(object) => Some(object),
+        None => alloc_class_slow(class),
+    }
+}
+
+/// Frees an object of the global instance.
+#[inline(always)]
+pub(crate) fn free_class(object: NonNull<u8>, class: usize) {
+    if !sheaves(thread::current(), class).push(object) {
+        free_class_slow(object, class);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn alloc_class_slow(class: usize) -> Option<NonNull<u8>> {
+    let state = super::global::ready();
+    state.alloc_small(thread::of_global(), class)
+}
+
+#[cold]
+#[inline(never)]
+fn free_class_slow(object: NonNull<u8>, class: usize) {
+    let state = super::global::ready();
+    state.free_small(thread::of_global(), object, class);
+}
+
+impl State {
+    /// An object of this class for the calling thread, whose cache is `cache`.
+    pub(crate) fn alloc_small(&self, cache: Option<&ThreadCache>, class: usize) -> Option<NonNull<u8>> {
+        self.fit_budget();
+        self.try_alloc_small(cache, class).or_else(|| {
+            self.reclaim(cache);
+            self.try_alloc_small(cache, class)
+        })
+    }
+
+    fn try_alloc_small(&self, cache: Option<&ThreadCache>, class: usize) -> Option<NonNull<u8>> {
+        let cached = cache.and_then(|cache| {
+            let sheaves = sheaves(cache, class);
+            sheaves.pop().or_else(|| self.with_miss(Some(cache), class, |miss| sheaves.alloc_miss(miss)))
+        });
+        cached.or_else(|| {
+            // Without a cache, or without memory for a sheaf: one object straight from the slabs.
+            let mut slot = [core::ptr::null_mut()];
+            self.with_miss(cache, class, |miss| {
+                miss.cache.take_objects(class, &mut slot, miss.meta, miss.pages);
+            });
+            NonNull::new(slot[0])
+        })
+    }
+
+    /// Frees an object of this instance's.
+    pub(crate) fn free_small(&self, cache: Option<&ThreadCache>, object: NonNull<u8>, class: usize) {
+        match cache {
+            Some(cache) => {
+                let sheaves = sheaves(cache, class);
+                if !sheaves.push(object) {
+                    self.with_miss(Some(cache), class, |miss| sheaves.free_miss(object, miss));
+                }
+            }
+            None => self.with_miss(None, class, |miss| {
+                miss.cache.give_objects(class, &[object.as_ptr()], miss.pages);
+            }),
+        }
+    }
+
+    /// Runs `work` with what a miss in this class needs.
+    pub(crate) fn with_miss<R>(
+        &self,
+        cache: Option<&ThreadCache>,
+        class: usize,
+        work: impl FnOnce(&mut Miss<'_, '_>) -> R,
+    ) -> R {
+        self.with_pages(cache, |pages| {
+            work(&mut Miss {
+                cache: &self.slabs.caches[class],
+                class,
+                pool: &self.pool,
+                meta: &self.meta,
+                budget: &self.budget,
+                pages,
+            })
+        })
+    }
+
+    /// Pages for `size` bytes aligned to `align`, and whether they read as zero.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn alloc_large(
+        &self,
+        cache: Option<&ThreadCache>,
+        size: usize,
+        align: usize,
+    ) -> Option<(NonNull<u8>, bool)> {
+        self.fit_budget();
+        self.try_alloc_large(cache, size, align).or_else(|| {
+            self.reclaim(cache);
+            self.try_alloc_large(cache, size, align)
+        })
+    }
+
+    fn try_alloc_large(
+        &self,
+        cache: Option<&ThreadCache>,
+        size: usize,
+        align: usize,
+    ) -> Option<(NonNull<u8>, bool)> {
+        let pages = size.div_ceil(PAGE_SIZE).max(1);
+        if size < DEDICATED_FROM && align <= PAGEBLOCK_SIZE {
+            let order = Order::covering(align.div_ceil(PAGE_SIZE));
+            if let Some(run) = self.with_pages(cache, |source| source.alloc_run(pages, order)) {
+                return Some((MemMap.address(run.start), run.zeroed));
+            }
+            if size < PAGEBLOCK_SIZE {
+                return None;
+            }
+        }
+        // Also where no run was found: an arena can lie across two sections, a run cannot.
+        Some((self.zone.map_dedicated(size, align)?, true))
+    }
+
+    /// Frees what `alloc_large` of this instance returned.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn free_large(&self, cache: Option<&ThreadCache>, address: NonNull<u8>) {
+        let (pfn, kind) = self.large_at(address, "free");
+        match kind {
+            Kind::Run => self.with_pages(cache, |pages| pages.free_run(pfn)),
+            // SAFETY: the word says that a mapping of its own starts here, and it is the caller's to free.
+            _ => unsafe { self.zone.unmap_dedicated(pfn) },
+        }
+    }
+
+    /// The first page of a run or mapping of this instance that starts at this address. Anything else is the
+    /// caller's mistake: one line, and the process ends.
+    fn large_at(&self, address: NonNull<u8>, what: &str) -> (Pfn, Kind) {
+        let at = address.as_ptr().addr();
+        if let Some(pfn) = pfn_of(at).filter(|_| at.is_multiple_of(PAGE_SIZE)) {
+            let word = MemMap.page(pfn).word();
+            if matches!(word.kind(), Kind::Run | Kind::Dedicated) && word.zone() == self.id {
+                return (pfn, word.kind());
+            }
+        }
+        misuse::report(what, at)
+    }
+
+    /// Bytes that the run or mapping at this address has.
+    pub(crate) fn large_size(&self, address: NonNull<u8>) -> usize {
+        match self.large_at(address, "realloc") {
+            (pfn, Kind::Run) => MemMap.page(pfn).run_pages() * PAGE_SIZE,
+            (pfn, _) => dedicated::length_of(pfn),
+        }
+    }
+
+    /// Makes a run or mapping hold `size` bytes (more than `MAX_SIZE`) without copying. The result is where it
+    /// is now; `None` means that it must be copied, and nothing has changed.
+    pub(crate) fn resize_large(
+        &self,
+        cache: Option<&ThreadCache>,
+        address: NonNull<u8>,
+        size: usize,
+        align: usize,
+    ) -> Option<NonNull<u8>> {
+        let (pfn, kind) = self.large_at(address, "realloc");
+        if kind == Kind::Run {
+            let pages = size.div_ceil(PAGE_SIZE);
+            // A run that would be a mapping of its own had better become one.
+            let resized = size < DEDICATED_FROM && self.with_pages(cache, |source| source.resize_run(pfn, pages));
+            return resized.then_some(address);
+        }
+        // SAFETY: the word says that a mapping of its own starts here. Moving it keeps the alignment of a
+        // pageblock, and its owner is the caller.
+        if align <= PAGEBLOCK_SIZE { unsafe { self.zone.resize_dedicated(pfn, size) } } else { None }
+    }
+
+    /// Allocates for a layout. `None` means out of memory.
+    #[inline]
+    pub(crate) fn alloc(&self, cache: Option<&ThreadCache>, layout: Layout) -> Option<NonNull<u8>> {
+        match Request::of(layout) {
+            Request::Small(class) => self.alloc_small(cache, class),
+            Request::Large(size, align) => Some(self.alloc_large(cache, size, align)?.0),
+        }
+    }
+
+    /// Allocates zeroed memory for a layout, clearing only what is not known to be zero.
+    pub(crate) fn alloc_zeroed(&self, cache: Option<&ThreadCache>, layout: Layout) -> Option<NonNull<u8>> {
+        let (block, zeroed) = match Request::of(layout) {
+            Request::Small(class) => (self.alloc_small(cache, class)?, false),
+            Request::Large(size, align) => self.alloc_large(cache, size, align)?,
+        };
+        if !zeroed {
+            // SAFETY: the block was allocated just now and holds at least `size` bytes.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        Some(block)
+    }
+
+    /// Frees a block of this layout.
+    ///
+    /// # Safety
+    /// The block is this instance's, of this layout, and nobody uses it any more.
+    #[inline]
+    pub(crate) unsafe fn free(&self, cache: Option<&ThreadCache>, block: NonNull<u8>, layout: Layout) {
+        match Request::of(layout) {
+            Request::Small(class) => self.free_small(cache, block, class),
+            Request::Large(..) => self.free_large(cache, block),
+        }
+    }
+
+    /// Reallocates a block; `new` has the same alignment. The block is found by the new layout afterwards.
+    /// `None` leaves the old block.
+    ///
+    /// # Safety
+    /// The block is this instance's and of layout `old`.
+    pub(crate) unsafe fn realloc(
+        &self,
+        cache: Option<&ThreadCache>,
+        block: NonNull<u8>,
+        old: Layout,
+        new: Layout,
+    ) -> Option<NonNull<u8>> {
+        match (Request::of(old), Request::of(new)) {
+            (Request::Small(before), Request::Small(after)) if before == after => return Some(block),
+            (Request::Large(..), Request::Large(size, align)) => {
+                if let Some(moved) = self.resize_large(cache, block, size, align) {
+                    return Some(moved);
+                }
+            }
+            _ => {}
+        }
+        let moved = self.alloc(cache, new)?;
+        let kept = old.size().min(new.size());
+        // SAFETY: both blocks hold at least `kept` bytes, and the new one is nobody else's.
+        unsafe { moved.copy_from_nonoverlapping(block, kept) };
+        // SAFETY: the caller's block, which the copy replaces.
+        unsafe { self.free(cache, block, old) };
+        Some(moved)
+    }
+
+    /// Whether this is the global instance.
+    pub(crate) fn is_global(&self) -> bool {
+        self.id == GLOBAL_ID
+    }
+}
+
+/// Bytes that an object of this class holds.
+#[inline]
+pub(crate) fn class_size(class: usize) -> usize {
+    CLASSES[class].size as usize
+}

@@ -1,0 +1,150 @@
+//! An instance as a value: a heap apart from the process's own, with the same machine behind it.
+
+use core::alloc::Layout;
+use core::ptr::NonNull;
+
+use super::global::pointer;
+use super::registry;
+use super::state::State;
+use super::thread;
+use super::validate::Usage;
+use crate::base::config::Config;
+use crate::base::pfn::{MAX_ORDER, Migratetype, Order};
+use crate::page::mm_types::{FreeBlock, Kind, Word};
+use crate::page::section::{MemMap, pfn_of};
+use crate::page::validate::Violation;
+use crate::sys::sync::Ordering;
+
+/// A heap of one's own. Any thread may use it; threads cache for it as they do for the global heap. Dropping
+/// it returns all of its memory to the system at once.
+#[derive(Debug)]
+pub struct Instance {
+    state: NonNull<State>,
+}
+
+// SAFETY: a State is made to be used by many threads at once: its fields are atomics, locks, and values behind
+// them; `Instance` is the only handle that ends it.
+unsafe impl Send for Instance {}
+// SAFETY: as above.
+unsafe impl Sync for Instance {}
+
+impl Instance {
+    /// A new heap with these settings; the environment has no part in it. `None` where 1022 others exist, or
+    /// where there is no memory.
+    pub fn new(config: Config) -> Option<Self> {
+        // A thread's table of caches stands in its cache of the global instance.
+        super::global::ready();
+        Some(Self { state: registry::create(&config)? })
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        // SAFETY: `create` made it, and only dropping `self` ends it.
+        unsafe { self.state.as_ref() }
+    }
+
+    /// Allocates; null means out of memory. Every size, 0 included, and alignment that a layout can express
+    /// works.
+    pub fn alloc(&self, layout: Layout) -> *mut u8 {
+        let state = self.state();
+        pointer(state.alloc(thread::of(state), not_empty(layout)))
+    }
+
+    /// Allocates memory that reads as zero; null means out of memory.
+    pub fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        let state = self.state();
+        pointer(state.alloc_zeroed(thread::of(state), not_empty(layout)))
+    }
+
+    /// Frees a block.
+    ///
+    /// # Safety
+    /// The block is this instance's, of this layout, and nobody uses it any more.
+    pub unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        let state = self.state();
+        if let Some(block) = NonNull::new(block) {
+            // SAFETY: the caller vouches for the block.
+            unsafe { state.free(thread::of(state), block, not_empty(layout)) };
+        }
+    }
+
+    /// Changes a block's size; null means out of memory, and the block stays as it was.
+    ///
+    /// # Safety
+    /// The block is this instance's and of this layout; `size`, rounded up to its alignment, is at most
+    /// `isize::MAX`.
+    pub unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let state = self.state();
+        let (Some(block), Ok(new)) = (NonNull::new(block), Layout::from_size_align(size, layout.align())) else {
+            return core::ptr::null_mut();
+        };
+        // SAFETY: the caller vouches for the block.
+        pointer(unsafe { state.realloc(thread::of(state), block, not_empty(layout), not_empty(new)) })
+    }
+
+    /// Allocates a block of 2^`order` pages of 4 KiB, aligned to its size. Orders 0 to 16; null for others, and
+    /// where memory is out.
+    pub fn alloc_pages(&self, order: u32, migratetype: Migratetype) -> *mut u8 {
+        if order > MAX_ORDER {
+            return core::ptr::null_mut();
+        }
+        let state = self.state();
+        state.fit_budget();
+        let order = Order::new(order);
+        let block = state.with_pages(thread::of(state), |pages| pages.alloc_pages(order, migratetype));
+        let Some(block) = block else { return core::ptr::null_mut() };
+        let page = MemMap.page(block.pfn());
+        page.set_run_pages(block.pages());
+        page.set_word(Word::new(Kind::Run, state.id));
+        MemMap.address(block.pfn()).as_ptr()
+    }
+
+    /// Frees a block of pages.
+    ///
+    /// # Safety
+    /// The block came from `alloc_pages` of this instance with this order, and nobody uses it any more.
+    pub unsafe fn free_pages(&self, block: *mut u8, order: u32) {
+        let state = self.state();
+        let Some(pfn) = pfn_of(block.addr()).filter(|_| order <= MAX_ORDER) else { return };
+        MemMap.page(pfn).set_word(Word::NOTHING);
+        let block = FreeBlock::from_parts(pfn, Order::new(order), false);
+        state.with_pages(thread::of(state), |pages| pages.free_pages(block));
+    }
+
+    /// Switches blocks of orders 1-3 and 9 on threads' page lists on or off.
+    pub fn set_pcp_high_orders(&self, on: bool) {
+        let state = self.state();
+        state.zone.high_orders.store(on, Ordering::Relaxed);
+        state.drain_all(thread::of(state));
+    }
+
+    /// Gives all free memory back that can be given back. Returns its bytes.
+    pub fn trim(&self) -> usize {
+        let state = self.state();
+        state.trim(thread::of(state))
+    }
+
+    /// Recounts every page, slab, list and cache against the counters. Other threads must not use the instance
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// The first invariant that does not hold.
+    pub fn validate(&self) -> Result<Usage, Violation> {
+        self.state().validate()
+    }
+}
+
+/// The layout with room for at least a byte, which has an address of the right alignment.
+fn not_empty(layout: Layout) -> Layout {
+    if layout.size() > 0 {
+        return layout;
+    }
+    // One byte of any alignment is a layout, but for the largest, which nobody can serve anyway.
+    Layout::from_size_align(1, layout.align()).unwrap_or(layout)
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // SAFETY: `create` made it; blocks of it are not used after its drop, as with any value.
+        unsafe { registry::destroy(self.state) };
+    }
+}

@@ -1,0 +1,117 @@
+//! The state of an instance: one zone, its kmem caches, the caches of its threads, and where their records
+//! come from. The global instance is a static of this type; the others live in mappings of their own.
+//!
+//! Lock order within an instance: threads, barns and nodes (one at a time), the sheaf pool, growing, buddy,
+//! meta. Only `fork.rs` ever holds more than one of them.
+#![forbid(unsafe_code)]
+
+use super::thread::Threads;
+use crate::base::budget::Budget;
+use crate::base::config::Config;
+use crate::page::meta::Meta;
+use crate::page::zone::Zone;
+use crate::slab::kmem_cache::KmemCaches;
+use crate::slab::sheaf::SheafPool;
+use crate::sys::env;
+use crate::sys::lock::Lock;
+use crate::sys::sync::{AtomicBool, AtomicU32, Ordering};
+
+/// Bytes that all thread caches may hold before the machine was asked how much memory it has.
+const FIRST_BUDGET: usize = 32 << 20;
+/// Arena bytes from which on it is asked.
+const ASK_FROM: usize = 8 << 20;
+/// The part of the machine's or the cgroup's memory that thread caches may hold.
+const BUDGET_PART: usize = 64;
+
+/// An instance.
+#[repr(C)]
+pub(crate) struct State {
+    /// The instance's number, and its zone's; 1 is the global one.
+    pub(crate) id: u16,
+    /// Tells this instance from earlier ones of the same number.
+    pub(crate) generation: u32,
+    pub(crate) zone: Zone,
+    pub(crate) slabs: KmemCaches,
+    pub(crate) pool: SheafPool,
+    pub(crate) meta: Meta,
+    pub(crate) budget: Budget,
+    pub(crate) threads: Lock<Threads>,
+    /// Whether the budget was fitted to the machine.
+    asked: AtomicBool,
+    pub(crate) verbose: AtomicBool,
+    pub(crate) forward: AtomicBool,
+    /// Times memory ran out and caches were emptied for it.
+    pub(crate) reclaims: AtomicU32,
+}
+
+// Relaxed throughout: knobs and counts.
+
+impl State {
+    pub(crate) const fn new(id: u16, generation: u32) -> Self {
+        Self {
+            id,
+            generation,
+            zone: Zone::new(id),
+            slabs: KmemCaches::new(),
+            pool: SheafPool::new(),
+            meta: Meta::new(),
+            budget: Budget::new(FIRST_BUDGET as isize),
+            threads: Lock::new(Threads::new()),
+            asked: AtomicBool::new(false),
+            verbose: AtomicBool::new(false),
+            forward: AtomicBool::new(false),
+            reclaims: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn configure(&self, config: &Config) {
+        self.zone.configure(config);
+        self.verbose.store(config.verbose, Ordering::Relaxed);
+        self.forward.store(config.foreign == crate::base::config::Foreign::Forward, Ordering::Relaxed);
+    }
+
+    /// Fits the budget to the machine, once the heap is large enough for that to matter: reading the cgroup's
+    /// files would only slow small programs down.
+    #[inline]
+    pub(crate) fn fit_budget(&self) {
+        if self.zone.mapped_pages() >= ASK_FROM / crate::base::pfn::PAGE_SIZE
+            && !self.asked.load(Ordering::Relaxed)
+            && !self.asked.swap(true, Ordering::Relaxed)
+        {
+            self.ask();
+        }
+    }
+
+    #[cold]
+    fn ask(&self) {
+        let memory = match (env::total_memory(), env::cgroup_limit()) {
+            (0, None) => return,
+            (0, Some(limit)) => limit,
+            (total, limit) => limit.map_or(total, |limit| limit.min(total)),
+        };
+        let budget = memory / BUDGET_PART;
+        if budget >= FIRST_BUDGET {
+            self.budget.put(budget - FIRST_BUDGET);
+        } else {
+            self.budget.take_always(FIRST_BUDGET - budget);
+        }
+    }
+
+    /// Takes every lock of the instance before a fork.
+    pub(crate) fn fork_prepare(&self) {
+        self.threads.fork_prepare();
+        self.slabs.fork_prepare();
+        self.pool.fork_prepare();
+        self.zone.fork_prepare();
+        self.meta.fork_prepare();
+    }
+
+    /// Releases them in parent and child.
+    pub(crate) fn fork_release(&self) {
+        self.meta.fork_release();
+        self.zone.fork_release();
+        self.pool.fork_release();
+        self.slabs.fork_release();
+        self.threads.fork_release();
+    }
+}

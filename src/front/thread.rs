@@ -1,0 +1,339 @@
+//! A thread's cache, and threads coming and going.
+//!
+//! The TLS slot leads to the thread's cache of the global instance, which also holds a small table of its
+//! caches of other instances, by number and generation. A cache is made on a thread's first miss. When the
+//! thread ends it is parked as it is, for the next thread to take over; beyond a few it is emptied first.
+//! Before a thread has one and after it is gone, the slot leads to a page of zeroes, and everything is served
+//! without a cache.
+//!
+//! `Threads`, behind the instance's lock, guards the list of caches and the stacks of parked ones. A cache's
+//! memory stays a cache for the life of its instance, so others may look at one at any time.
+
+use core::cell::UnsafeCell;
+use core::ptr::NonNull;
+
+use super::global::{self, GLOBAL};
+use super::registry::{self, GLOBAL_ID};
+use super::state::State;
+use crate::page::page_alloc::PageAlloc;
+use crate::page::pcp::Pcp;
+use crate::slab::size_class::NR_CLASSES;
+use crate::slab::thread_sheaves::ThreadSheaves;
+use crate::sys::bracket::Bracket;
+use crate::sys::slot::{self, NOTHING_SIZE};
+use crate::sys::sync::{AtomicPtr, AtomicU32, Ordering};
+
+/// Other instances that a thread keeps caches of.
+const NR_OTHERS: usize = 8;
+/// Dead threads' caches that are kept as they are; further ones are emptied.
+const MAX_PARKED: usize = 8;
+
+/// A thread's cache of one instance.
+#[repr(C, align(64))]
+pub(crate) struct ThreadCache {
+    pub(crate) sheaves: [ThreadSheaves; NR_CLASSES],
+    pub(crate) pcp: Bracket<Pcp>,
+    /// The next cache of the instance's list of all.
+    next: AtomicPtr<ThreadCache>,
+    /// The next cache of a stack of parked ones.
+    next_parked: AtomicPtr<ThreadCache>,
+    /// 1 while a thread has it.
+    live: AtomicU32,
+    /// Times the exit handler has run for the thread.
+    exit_rounds: AtomicU32,
+    /// The thread's caches of other instances; the owner's alone, and used in the global instance's cache only.
+    others: UnsafeCell<[Other; NR_OTHERS]>,
+}
+
+/// A thread's cache of another instance.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Other {
+    id: u16,
+    generation: u32,
+    cache: *mut ThreadCache,
+}
+
+const NO_OTHER: Other = Other { id: 0, generation: 0, cache: core::ptr::null_mut() };
+
+// The slot's page of zeroes must read as a cache that has no room and no objects.
+const _: () = assert!(size_of::<ThreadCache>() <= NOTHING_SIZE);
+
+/// The caches of an instance.
+#[repr(C)]
+pub(crate) struct Threads {
+    /// All caches ever made.
+    pub(crate) all: *mut ThreadCache,
+    /// Caches of dead threads, as they left them.
+    parked: *mut ThreadCache,
+    parked_count: usize,
+    /// Empty caches of dead threads.
+    idle: *mut ThreadCache,
+    /// Caches made.
+    pub(crate) made: usize,
+    /// Caches lost with the threads that a fork left behind.
+    pub(crate) vanished: usize,
+}
+
+// SAFETY: the addresses are only used under the lock that holds this value, or to look at atomics.
+unsafe impl Send for Threads {}
+
+impl Threads {
+    pub(crate) const fn new() -> Self {
+        let none = core::ptr::null_mut();
+        Self { all: none, parked: none, parked_count: 0, idle: none, made: 0, vanished: 0 }
+    }
+
+    fn pop_parked(&mut self) -> Option<NonNull<ThreadCache>> {
+        let cache = pop(&mut self.parked)?;
+        self.parked_count -= 1;
+        Some(cache)
+    }
+
+    /// Takes a parked cache, preferring one with objects.
+    fn pop_any(&mut self) -> Option<NonNull<ThreadCache>> {
+        self.pop_parked().or_else(|| pop(&mut self.idle))
+    }
+}
+
+fn pop(stack: &mut *mut ThreadCache) -> Option<NonNull<ThreadCache>> {
+    let cache = NonNull::new(*stack)?;
+    // SAFETY: a stack holds caches, which exist as long as the instance.
+    *stack = unsafe { cache.as_ref() }.next_parked.load(Ordering::Relaxed);
+    Some(cache)
+}
+
+fn push(stack: &mut *mut ThreadCache, cache: &ThreadCache) {
+    cache.next_parked.store(*stack, Ordering::Relaxed);
+    *stack = core::ptr::from_ref(cache).cast_mut();
+}
+
+/// The calling thread's cache of the global instance, or the page of zeroes that stands for none.
+#[inline(always)]
+pub(crate) fn current<'a>() -> &'a ThreadCache {
+    let cache = slot::get().cast_const().cast::<ThreadCache>();
+    // SAFETY: the slot holds the address of a cache, which exists as long as the process (its instance is the
+    // global one), or of a page of zeroes, which is a valid cache that nobody writes: it has no room, so
+    // `push` and `pop` leave it alone, and slow paths ask `exists` first.
+    unsafe { &*cache }
+}
+
+impl ThreadCache {
+    fn is_at(&self, address: *mut u8) -> bool {
+        core::ptr::from_ref(self).addr() == address.addr()
+    }
+
+    /// Whether this is a cache, and not the page of zeroes.
+    fn exists(&self) -> bool {
+        !self.is_at(slot::nothing()) && !self.is_at(slot::gone())
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        self.live.load(Ordering::Relaxed) == 1
+    }
+}
+
+/// The calling thread's cache of the global instance, made if it has none yet. `None` for a thread that is
+/// about to end, and where there is no memory.
+pub(crate) fn of_global() -> Option<&'static ThreadCache> {
+    let cache = current();
+    if cache.exists() {
+        return Some(cache);
+    }
+    if cache.is_at(slot::gone()) { None } else { attach() }
+}
+
+/// The calling thread's cache of this instance; as `of_global`.
+pub(crate) fn of(state: &State) -> Option<&ThreadCache> {
+    let mine = of_global()?;
+    if state.id == GLOBAL_ID {
+        return Some(mine);
+    }
+    // SAFETY: the table is the owner's alone, this is the owner, and the borrow ends before anything that
+    // could come back here.
+    let others = unsafe { &mut *mine.others.get() };
+    let known = |other: &&mut Other| other.id == state.id && other.generation == state.generation;
+    if let Some(other) = others.iter_mut().find(known) {
+        // SAFETY: number and generation are those of `state`, which the caller borrows; so is its cache.
+        return Some(unsafe { &*other.cache });
+    }
+    let cache = adopt(state)?;
+    let entry = Other { id: state.id, generation: state.generation, cache: core::ptr::from_ref(cache).cast_mut() };
+    let old = core::mem::replace(&mut others[NR_OTHERS - 1], entry);
+    others.rotate_right(1);
+    leave_other(old);
+    Some(cache)
+}
+
+/// Gives the thread a cache of the global instance, and asks for word of its exit.
+#[cold]
+fn attach() -> Option<&'static ThreadCache> {
+    let key = global::exit_key()?;
+    let cache = adopt(&GLOBAL)?;
+    // First the slot, then the key: arming it may allocate.
+    let address = core::ptr::from_ref(cache).cast_mut().cast();
+    slot::set(address);
+    if key.arm(address) {
+        return Some(cache);
+    }
+    slot::set(slot::gone());
+    park(&GLOBAL, cache);
+    None
+}
+
+/// A cache for the calling thread: a dead thread's, or a new one.
+fn adopt(state: &State) -> Option<&ThreadCache> {
+    let parked = state.threads.lock().pop_any();
+    let cache = match parked {
+        Some(cache) => cache,
+        None => make(state)?,
+    };
+    // SAFETY: a cache of this instance exists as long as it does; popping or making it made it ours.
+    let cache = unsafe { cache.as_ref() };
+    cache.live.store(1, Ordering::Relaxed);
+    cache.exit_rounds.store(0, Ordering::Relaxed);
+    Some(cache)
+}
+
+fn make(state: &State) -> Option<NonNull<ThreadCache>> {
+    let memory: NonNull<ThreadCache> = state.meta.take(size_of::<ThreadCache>())?.cast();
+    let cache = ThreadCache {
+        sheaves: [const { ThreadSheaves::new() }; NR_CLASSES],
+        pcp: Bracket::new(Pcp::new()),
+        next: AtomicPtr::new(core::ptr::null_mut()),
+        next_parked: AtomicPtr::new(core::ptr::null_mut()),
+        live: AtomicU32::new(1),
+        exit_rounds: AtomicU32::new(0),
+        others: UnsafeCell::new([NO_OTHER; NR_OTHERS]),
+    };
+    // SAFETY: a fresh record of this size, aligned to a cache line, that nobody else knows.
+    unsafe { memory.write(cache) };
+    let mut threads = state.threads.lock();
+    // SAFETY: written just now.
+    unsafe { memory.as_ref() }.next.store(threads.all, Ordering::Relaxed);
+    threads.all = memory.as_ptr();
+    threads.made += 1;
+    Some(memory)
+}
+
+/// Takes a cache whose thread is done with it.
+fn park(state: &State, cache: &ThreadCache) {
+    cache.live.store(0, Ordering::Relaxed);
+    let mut threads = state.threads.lock();
+    if threads.parked_count < MAX_PARKED {
+        push(&mut threads.parked, cache);
+        threads.parked_count += 1;
+        return;
+    }
+    drop(threads);
+    state.flush_cache(cache);
+    push(&mut state.threads.lock().idle, cache);
+}
+
+/// Gives a cache of another instance back, if that instance still exists.
+fn leave_other(other: Other) {
+    if other.cache.is_null() {
+        return;
+    }
+    let _registry = registry::lock();
+    if let Some(state) = registry::by_id(other.id).filter(|state| state.generation == other.generation) {
+        // SAFETY: the instance is the one that made the cache, and the registry's lock keeps it.
+        park(state, unsafe { &*other.cache });
+    }
+}
+
+/// The exit handler. Runs with the thread's other destructors; the first time it only asks to be run again, so
+/// that it comes after all that allocate or free.
+pub(crate) unsafe extern "C" fn on_exit(value: *mut libc::c_void) {
+    // SAFETY: the value is what `attach` armed the key with: a cache of the global instance.
+    let cache = unsafe { &*value.cast_const().cast::<ThreadCache>() };
+    if !cache.is_at(slot::get()) {
+        return;
+    }
+    let rounds = cache.exit_rounds.load(Ordering::Relaxed);
+    cache.exit_rounds.store(rounds + 1, Ordering::Relaxed);
+    if rounds == 0 && global::exit_key().is_some_and(|key| key.arm(value.cast())) {
+        return;
+    }
+    slot::set(slot::gone());
+    // SAFETY: the table is the owner's alone, and this thread still is the owner.
+    let others = unsafe { core::mem::replace(&mut *cache.others.get(), [NO_OTHER; NR_OTHERS]) };
+    for other in others {
+        leave_other(other);
+    }
+    park(&GLOBAL, cache);
+}
+
+impl State {
+    /// Every cache of the instance, of threads that live and of those that are gone.
+    pub(crate) fn caches(&self) -> impl Iterator<Item = &ThreadCache> {
+        let mut next = self.threads.lock().all.cast_const();
+        core::iter::from_fn(move || {
+            // SAFETY: null, or a cache of this instance, which exists as long as the borrow of `self`; caches
+            // are only ever added before the first one.
+            let cache = unsafe { next.as_ref() }?;
+            next = cache.next.load(Ordering::Relaxed);
+            Some(cache)
+        })
+    }
+
+    /// Runs `work` on every parked cache: they are nobody's for as long as it takes.
+    pub(crate) fn with_parked(&self, mut work: impl FnMut(&ThreadCache)) {
+        let mut threads = self.threads.lock();
+        let mut taken = core::mem::replace(&mut threads.parked, core::ptr::null_mut());
+        threads.parked_count = 0;
+        drop(threads);
+        while let Some(cache) = pop(&mut taken) {
+            // SAFETY: a cache of this instance, taken off its stack just now.
+            let cache = unsafe { cache.as_ref() };
+            work(cache);
+            push(&mut self.threads.lock().idle, cache);
+        }
+    }
+
+    /// The page allocator for the calling thread, which owns `cache` if there is one.
+    #[inline]
+    pub(crate) fn with_pages<R>(
+        &self,
+        cache: Option<&ThreadCache>,
+        work: impl FnOnce(&mut PageAlloc<'_>) -> R,
+    ) -> R {
+        // SAFETY: the callers pass their own thread's cache, or one that they took off the parked ones.
+        let mut pcp = cache.and_then(|cache| unsafe { cache.pcp.owner() });
+        work(&mut PageAlloc { zone: &self.zone, budget: &self.budget, pcp: pcp.as_deref_mut() })
+    }
+
+    /// In a fork's child: forgets the caches of the threads that the child does not have. They may be half
+    /// changed, so their contents are lost.
+    pub(crate) fn forget_other_threads(&self, mine: *const ThreadCache) {
+        let mut threads = self.threads.lock();
+        let mut next = threads.all;
+        threads.all = core::ptr::null_mut();
+        while let Some(cache) = NonNull::new(next) {
+            // SAFETY: a cache of this instance.
+            let cache = unsafe { cache.as_ref() };
+            next = cache.next.load(Ordering::Relaxed);
+            if cache.is_live() && !core::ptr::eq(cache, mine) {
+                threads.vanished += 1;
+                continue;
+            }
+            cache.next.store(threads.all, Ordering::Relaxed);
+            threads.all = core::ptr::from_ref(cache).cast_mut();
+        }
+    }
+}
+
+/// The calling thread's cache of an instance, if it has one: nothing is made.
+pub(crate) fn existing(state: &State) -> *const ThreadCache {
+    let mine = current();
+    if !mine.exists() {
+        return core::ptr::null();
+    }
+    if state.id == GLOBAL_ID {
+        return mine;
+    }
+    // SAFETY: the table is the owner's alone, and this is the owner.
+    let others = unsafe { &*mine.others.get() };
+    let known = |other: &&Other| other.id == state.id && other.generation == state.generation;
+    others.iter().find(known).map_or(core::ptr::null(), |other| other.cache)
+}

@@ -1,0 +1,15 @@
+//! Layer 2, pages: `struct page`, sections, pageblocks, buddy, zone, page lists of threads, and giving memory
+//! back.
+
+pub(crate) mod arena;
+pub(crate) mod buddy;
+pub(crate) mod dedicated;
+pub(crate) mod fallback;
+pub(crate) mod meta;
+pub(crate) mod mm_types;
+pub(crate) mod page_alloc;
+pub(crate) mod pcp;
+pub(crate) mod run;
+pub(crate) mod section;
+pub(crate) mod validate;
+pub(crate) mod zone;

@@ -1,0 +1,170 @@
+//! Exact runs of pages: found in the buddy lists, trimmed and extended in place. Part of the buddy allocator,
+//! under the zone's lock.
+//!
+//! Up to a pageblock, a block of 2^n pages is taken and its tail goes back. Above, a run is whole adjacent
+//! free pageblocks, wherever they start, and the tail of the last one goes back.
+#![forbid(unsafe_code)]
+
+use super::buddy::Buddy;
+use super::fallback::Mode;
+use super::mm_types::{FreeBlock, Kind};
+use super::section::{MemMap, sections};
+use crate::base::pfn::{
+    Migratetype, Order, PAGEBLOCK_PAGES, PAGEBLOCKS_PER_SECTION, PAGES_PER_SECTION, Pfn,
+};
+
+/// A run on its way out: where it starts, and whether it reads as zero.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    pub(crate) start: Pfn,
+    pub(crate) zeroed: bool,
+}
+
+impl Buddy {
+    /// Takes exactly `pages` pages (1 to a section) that start at a multiple of `align`. `None` means that no
+    /// such run is free.
+    pub(crate) fn take_run(&mut self, pages: usize, align: Order, migratetype: Migratetype) -> Option<Taken> {
+        let order = Order::covering(pages).max(align);
+        if let Some(block) = self.take_from_any(order, migratetype, &mut Mode::Own) {
+            let taken = Taken { start: block.pfn(), zeroed: block.zeroed() };
+            let rest = block.pages() - pages;
+            // From a block of many pageblocks each part goes back as clean as it is.
+            self.put_back(block.pfn().add(pages).index(), rest, block);
+            return Some(taken);
+        }
+        // An order above a pageblock's asks for more than the run needs.
+        if order > Order::PAGEBLOCK { self.take_adjacent(pages) } else { None }
+    }
+
+    /// Puts the last `rest` pages of a block that was just taken back, from page `index` of the section on.
+    fn put_back(&mut self, index: usize, rest: usize, block: FreeBlock) {
+        let Some(start) = (rest > 0).then(|| Pfn::new(block.pfn().section(), index)).flatten() else { return };
+        if block.order() <= Order::PAGEBLOCK {
+            self.free_run(start, rest, block.zeroed());
+            return;
+        }
+        let mut next = start;
+        let end = block.pfn().index() + block.pages();
+        while next.index() < end {
+            let to = (next.pageblock() + 1) * PAGEBLOCK_PAGES;
+            let pages = to.min(end) - next.index();
+            self.free_run(next, pages, MemMap.pageblock(next).zeroed());
+            if to >= end {
+                break;
+            }
+            next = next.add(pages);
+        }
+    }
+
+    /// Takes the first adjacent whole pageblocks, in the order of sections and addresses, that hold `pages`.
+    fn take_adjacent(&mut self, pages: usize) -> Option<Taken> {
+        let wanted = pages.div_ceil(PAGEBLOCK_PAGES);
+        if self.free_pages < wanted * PAGEBLOCK_PAGES {
+            return None;
+        }
+        let start = sections().find_map(|section| self.adjacent_in(section, wanted))?;
+        let zeroed = self.carve(start, wanted);
+        let rest = wanted * PAGEBLOCK_PAGES - pages;
+        if rest > 0 {
+            let tail = start.add(pages);
+            self.free_run(tail, rest, MemMap.pageblock(tail).zeroed());
+        }
+        Some(Taken { start, zeroed })
+    }
+
+    fn adjacent_in(&self, section: Pfn, wanted: usize) -> Option<Pfn> {
+        let mut adjacent = 0;
+        for index in 0..PAGEBLOCKS_PER_SECTION {
+            let first = section.add(index * PAGEBLOCK_PAGES);
+            let pageblock = MemMap.pageblock(first);
+            let free = pageblock.zone() == self.zone && pageblock.free() == PAGEBLOCK_PAGES;
+            adjacent = if free { adjacent + 1 } else { 0 };
+            if adjacent == wanted {
+                return Some(section.add((index + 1 - wanted) * PAGEBLOCK_PAGES));
+            }
+        }
+        None
+    }
+
+    /// Takes `count` pageblocks that are wholly free, out of whatever blocks they are part of. Returns whether
+    /// all of them read as zero.
+    fn carve(&mut self, start: Pfn, count: usize) -> bool {
+        let end = start.index() + count * PAGEBLOCK_PAGES;
+        let mut zeroed = true;
+        let mut index = start.index();
+        while index < end {
+            let Some(head) = self.whole_block_of(start.add(index - start.index())) else { break };
+            let block = self.take_block(head);
+            let (from, to) = (block.pfn().index(), block.pfn().index() + block.pages());
+            self.insert_range(block.pfn(), start.index().saturating_sub(from).min(block.pages()));
+            if to > end {
+                self.insert_range(start.add(end - start.index()), to - end);
+            }
+            let (from, to) = (from.max(start.index()), to.min(end));
+            for piece in FreeBlock::pieces(start.add(from - start.index()), to - from, false) {
+                let piece = self.leave_whole(piece);
+                zeroed &= piece.zeroed();
+                self.count_taken(&piece);
+            }
+            index = to;
+        }
+        zeroed
+    }
+
+    /// Puts whole free pageblocks that were part of a larger free block back on the lists, as they are.
+    fn insert_range(&mut self, start: Pfn, pages: usize) {
+        if pages == 0 {
+            return;
+        }
+        for piece in FreeBlock::pieces(start, pages, false) {
+            let piece = self.as_clean_as_it_is(piece);
+            self.insert(piece);
+        }
+    }
+
+    /// The start of the free block that holds this whole free pageblock.
+    fn whole_block_of(&self, pfn: Pfn) -> Option<Pfn> {
+        Order::PAGEBLOCK.and_above().find_map(|order| {
+            let head = pfn.align_down(order);
+            let word = MemMap.page(head).word();
+            (word.kind() == Kind::Buddy && word.zone() == self.zone && word.order() >= order).then_some(head)
+        })
+    }
+
+    /// Takes the `more` pages right after a run of `pages` pages, if all of them are free. Returns whether they
+    /// read as zero.
+    pub(crate) fn extend_run(&mut self, start: Pfn, pages: usize, more: usize) -> Option<bool> {
+        let end = start.index() + pages + more;
+        if end > PAGES_PER_SECTION {
+            return None;
+        }
+        // A run ends where a block ends, so what follows is free only as blocks that start right there.
+        let mut next = start.index() + pages;
+        while next < end {
+            let word = MemMap.page(start.add(next - start.index())).word();
+            if word.kind() != Kind::Buddy || word.zone() != self.zone {
+                return None;
+            }
+            next += word.order().pages();
+        }
+        let mut zeroed = true;
+        let mut next = start.add(pages);
+        let mut left = more;
+        while left > 0 {
+            let block = self.take_block(next);
+            let whole = block.order() >= Order::PAGEBLOCK;
+            let block = if whole { self.leave_whole(block) } else { block };
+            self.count_taken(&block);
+            let used = block.pages().min(left);
+            zeroed &= block.zeroed();
+            left -= used;
+            let rest = block.pages() - used;
+            if rest > 0 {
+                self.put_back(block.pfn().index() + used, rest, block);
+                break;
+            }
+            next = next.add(if left > 0 { used } else { 0 });
+        }
+        Some(zeroed)
+    }
+}

@@ -1,0 +1,158 @@
+//! `/proc/buddyinfo`, `/proc/slabinfo` and `/proc/zoneinfo` of a heap, in the kernel's formats, so that what
+//! reads those reads these.
+#![forbid(unsafe_code)]
+
+use core::fmt::{self, Write};
+
+use crate::base::pfn::{NR_ORDERS, PAGE_SIZE};
+use crate::front::global;
+use crate::front::instance::Instance;
+use crate::front::state::State;
+use crate::slab::size_class::{CLASSES, SizeClass};
+
+/// Writes the heap's free blocks by order, 0 to 16, as `/proc/buddyinfo` has them.
+///
+/// # Errors
+/// What `out` returns.
+pub fn buddyinfo(out: &mut impl Write) -> fmt::Result {
+    write_buddyinfo(global::ready(), out)
+}
+
+/// Writes the heap's caches as `/proc/slabinfo` version 2.1 has them. Objects that wait in sheaves and barns
+/// count as free.
+///
+/// # Errors
+/// What `out` returns.
+pub fn slabinfo(out: &mut impl Write) -> fmt::Result {
+    write_slabinfo(global::ready(), out)
+}
+
+/// Writes the heap's zone and the page lists of its threads as `/proc/zoneinfo` has them, and after it, under
+/// `events`, what happened since the start.
+///
+/// # Errors
+/// What `out` returns.
+pub fn zoneinfo(out: &mut impl Write) -> fmt::Result {
+    write_zoneinfo(global::ready(), out)
+}
+
+/// As [`buddyinfo`], of an instance.
+///
+/// # Errors
+/// What `out` returns.
+pub fn instance_buddyinfo(instance: &Instance, out: &mut impl Write) -> fmt::Result {
+    write_buddyinfo(instance.state(), out)
+}
+
+/// As [`slabinfo`], of an instance.
+///
+/// # Errors
+/// What `out` returns.
+pub fn instance_slabinfo(instance: &Instance, out: &mut impl Write) -> fmt::Result {
+    write_slabinfo(instance.state(), out)
+}
+
+/// As [`zoneinfo`], of an instance.
+///
+/// # Errors
+/// What `out` returns.
+pub fn instance_zoneinfo(instance: &Instance, out: &mut impl Write) -> fmt::Result {
+    write_zoneinfo(instance.state(), out)
+}
+
+fn write_buddyinfo(state: &State, out: &mut impl Write) -> fmt::Result {
+    let mut blocks = [0; NR_ORDERS];
+    {
+        let buddy = state.zone.buddy.lock();
+        for (blocks, area) in blocks.iter_mut().zip(&buddy.areas) {
+            *blocks = area.blocks();
+        }
+    }
+    write!(out, "Node 0, zone {:>8} ", "Normal")?;
+    for blocks in blocks {
+        write!(out, "{blocks:>6} ")?;
+    }
+    out.write_char('\n')
+}
+
+/// The name of a class's cache: that of the kernel's cache of the size.
+fn write_name(info: &SizeClass, out: &mut impl Write) -> fmt::Result {
+    let size = info.size as usize;
+    let (number, unit) = if size >= 1024 && size.is_multiple_of(1024) { (size / 1024, "k") } else { (size, "") };
+    let digits = number.ilog10() as usize + 1;
+    write!(out, "kmalloc-{number}{unit}{:1$}", "", (17 - "kmalloc-".len() - unit.len()).saturating_sub(digits))
+}
+
+fn write_slabinfo(state: &State, out: &mut impl Write) -> fmt::Result {
+    out.write_str("slabinfo - version: 2.1\n")?;
+    out.write_str("# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>")?;
+    out.write_str(" : tunables <limit> <batchcount> <sharedfactor>")?;
+    out.write_str(" : slabdata <active_slabs> <num_slabs> <sharedavail>\n")?;
+    for (class, (cache, info)) in state.slabs.caches.iter().zip(&CLASSES).enumerate() {
+        let (slabs, free) = {
+            let node = cache.node.lock();
+            (node.slabs, node.free)
+        };
+        let (cached, shared) = {
+            let barn = cache.barn.lock();
+            (barn.objects(), barn.counts().0)
+        };
+        let objects = slabs * usize::from(info.objects);
+        let waiting: usize = state.caches().map(|thread| thread.sheaves[class].count()).sum();
+        let active = objects.saturating_sub(free + cached + waiting);
+        write_name(info, out)?;
+        write!(out, " {active:>6} {objects:>6} {:>6} {:>4} {:>4}", info.size, info.objects, info.order.pages())?;
+        write!(out, " : tunables {:>4} {:>4} {:>4}", 2 * info.sheaf, info.sheaf, info.barn)?;
+        writeln!(out, " : slabdata {slabs:>6} {slabs:>6} {shared:>6}")?;
+    }
+    Ok(())
+}
+
+fn write_zoneinfo(state: &State, out: &mut impl Write) -> fmt::Result {
+    let (free, managed, dirty, dedicated) = {
+        let buddy = state.zone.buddy.lock();
+        (buddy.free_pages, buddy.managed_pages, buddy.dirty_pageblocks, buddy.dedicated_pages)
+    };
+    writeln!(out, "Node 0, zone {:>8}", "Normal")?;
+    writeln!(out, "  pages free     {free}")?;
+    for (name, pages) in [
+        ("spanned", managed),
+        ("present", managed),
+        ("managed", managed),
+        ("dirty", dirty << crate::base::pfn::PAGEBLOCK_ORDER),
+        ("dedicated", dedicated),
+        ("meta", state.meta.mapped() / PAGE_SIZE),
+    ] {
+        writeln!(out, "        {name:<8} {pages}")?;
+    }
+    out.write_str("  pagesets\n")?;
+    let batch = state.zone.batch();
+    for (number, thread) in state.caches().enumerate() {
+        // A thread that is at its lists this moment is left alone and left out.
+        let Some((count, high, huge)) = thread.pcp.remote().map(|pcp| pcp.counts()) else { continue };
+        writeln!(out, "    cpu: {number}")?;
+        for (name, value) in [("count", count), ("high", high), ("batch", batch), ("huge", huge)] {
+            writeln!(out, "              {name}: {value}")?;
+        }
+    }
+    write_events(state, out)
+}
+
+fn write_events(state: &State, out: &mut impl Write) -> fmt::Result {
+    let zone = state.zone.events();
+    out.write_str("  events\n")?;
+    for (name, value) in [
+        ("zone_lock", zone.lock),
+        ("split", zone.split),
+        ("merge", zone.merge),
+        ("claim", zone.claim),
+        ("steal", zone.steal),
+        ("grow", zone.grow),
+        ("purge", zone.purge),
+        ("purge_failed", zone.purge_failed),
+        ("reclaim", state.reclaims.load(crate::sys::sync::Ordering::Relaxed).into()),
+    ] {
+        writeln!(out, "        {name:<12} {value}")?;
+    }
+    Ok(())
+}

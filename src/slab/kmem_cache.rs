@@ -1,0 +1,257 @@
+//! A kmem cache: the slabs of one class that have free objects, and the class's barn.
+//!
+//! `node` guards the partial list, the slabs' bitmaps and counts; `barn` guards the barn. Neither is held while
+//! taking any other lock. Objects go in and out in batches, a bounded number to a hold.
+
+use core::ptr::NonNull;
+
+use super::barn::Barn;
+use super::sheaf::Object;
+use super::size_class::{CLASSES, NR_CLASSES};
+use super::slab_page::{Bitmap, NotAnObject, Slab, needs_bitmap};
+use crate::base::list::List;
+use crate::base::pfn::Pfn;
+use crate::page::buddy::{element, pfn};
+use crate::page::meta::Meta;
+use crate::page::page_alloc::PageAlloc;
+use crate::page::section::MemMap;
+use crate::sys::bug::Line;
+use crate::sys::lock::Lock;
+
+/// Objects that one hold of a node's lock moves.
+const CHUNK: usize = 64;
+
+/// The slabs of one class (Linux: `kmem_cache_node`).
+#[repr(C)]
+pub(crate) struct Node {
+    /// Slabs with free objects and with objects in use, the ones that filled up last first.
+    partial: List,
+    /// All slabs.
+    pub(crate) slabs: usize,
+    /// Objects that are free in them.
+    pub(crate) free: usize,
+    /// Records for bitmaps that no slab uses; each starts with the address of the next.
+    bitmaps: *mut Bitmap,
+    pub(crate) events: NodeEvents,
+}
+
+// SAFETY: the bitmaps' addresses are only used under the lock that holds this value.
+unsafe impl Send for Node {}
+
+/// What happened, counted where it is rare.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct NodeEvents {
+    /// Times objects were taken from slabs.
+    pub refill: u64,
+    /// Times objects were put back into slabs.
+    pub flush: u64,
+    /// Slabs made.
+    pub slab_new: u64,
+    /// Slabs given back to the page allocator.
+    pub slab_free: u64,
+}
+
+/// One class.
+#[repr(C, align(64))]
+pub(crate) struct KmemCache {
+    pub(crate) node: Lock<Node>,
+    pub(crate) barn: Lock<Barn>,
+}
+
+impl KmemCache {
+    pub(crate) const fn new() -> Self {
+        let events = NodeEvents { refill: 0, flush: 0, slab_new: 0, slab_free: 0 };
+        Self {
+            node: Lock::new(Node {
+                partial: List::EMPTY,
+                slabs: 0,
+                free: 0,
+                bitmaps: core::ptr::null_mut(),
+                events,
+            }),
+            barn: Lock::new(Barn::new()),
+        }
+    }
+
+    /// Fills `slots` from the first on, as far as there is memory, so that the last one filled has the lowest
+    /// address. Returns how many were filled.
+    pub(crate) fn take_objects(
+        &self,
+        class: usize,
+        slots: &mut [Object],
+        meta: &Meta,
+        pages: &mut PageAlloc<'_>,
+    ) -> usize {
+        let mut filled = self.take_partial(class, slots);
+        while filled < slots.len() {
+            let Some(slab) = self.new_slab(class, meta, pages) else { break };
+            filled += slab.take(&mut slots[filled..]);
+            let left = slab.free_objects();
+            let mut node = self.node.lock();
+            node.slabs += 1;
+            node.free += left;
+            node.events.slab_new += 1;
+            if left > 0 {
+                node.partial.push_front(&MemMap, element(slab.first));
+            }
+        }
+        slots[..filled].reverse();
+        filled
+    }
+
+    fn take_partial(&self, class: usize, slots: &mut [Object]) -> usize {
+        let mut filled = 0;
+        for chunk in slots.chunks_mut(CHUNK) {
+            let mut node = self.node.lock();
+            node.events.refill += u64::from(filled == 0);
+            let mut here = 0;
+            while here < chunk.len() {
+                let Some(first) = node.partial.first() else { break };
+                let slab = Slab { first: pfn(first), class };
+                here += slab.take(&mut chunk[here..]);
+                if slab.free_objects() == 0 {
+                    node.partial.remove(&MemMap, first);
+                }
+            }
+            node.free -= here;
+            filled += here;
+            if here < chunk.len() {
+                break;
+            }
+        }
+        filled
+    }
+
+    fn new_slab(&self, class: usize, meta: &Meta, pages: &mut PageAlloc<'_>) -> Option<Slab> {
+        if !needs_bitmap(class) {
+            return Slab::make(pages, class, None);
+        }
+        let bitmap = self.take_bitmap(meta)?;
+        let slab = Slab::make(pages, class, Some(bitmap));
+        if slab.is_none() {
+            self.node.lock().keep_bitmap(bitmap);
+        }
+        slab
+    }
+
+    fn take_bitmap(&self, meta: &Meta) -> Option<NonNull<Bitmap>> {
+        let mut node = self.node.lock();
+        if let Some(bitmap) = NonNull::new(node.bitmaps) {
+            // SAFETY: a kept record starts with the address of the next one, written by `keep_bitmap`.
+            node.bitmaps = unsafe { bitmap.cast::<*mut Bitmap>().read() };
+            return Some(bitmap);
+        }
+        drop(node);
+        Some(meta.take(size_of::<Bitmap>())?.cast())
+    }
+
+    /// Puts objects back into their slabs; slabs that become empty go back to the page allocator.
+    pub(crate) fn give_objects(&self, class: usize, objects: &[Object], pages: &mut PageAlloc<'_>) {
+        for chunk in objects.chunks(CHUNK) {
+            let mut empty = [None; CHUNK];
+            let mut node = self.node.lock();
+            node.events.flush += 1;
+            for (object, empty) in chunk.iter().zip(&mut empty) {
+                *empty = node.give(class, *object, pages.zone.id);
+            }
+            drop(node);
+            for slab in empty.into_iter().flatten() {
+                Slab { first: slab, class }.unmake(pages);
+            }
+        }
+    }
+
+    /// Partial slabs' list, walked under the lock: whether it is sound and holds just the slabs that have
+    /// free objects and used ones.
+    pub(crate) fn check_partial(node: &Node, class: usize) -> Result<(), &'static str> {
+        if !node.partial.is_sound(&MemMap) {
+            return Err("a partial list's links are broken");
+        }
+        let mut free = 0;
+        for first in node.partial.iter(&MemMap) {
+            let slab = Slab { first: pfn(first), class };
+            let here = slab.free_objects();
+            if here == 0 || MemMap.page(slab.first).word().class() != class {
+                return Err("a partial list with a slab that has nothing free");
+            }
+            free += here;
+        }
+        if free != node.free {
+            return Err("a cache's count of free objects is not that of its slabs");
+        }
+        Ok(())
+    }
+}
+
+impl Node {
+    /// Puts one object back. Returns the slab if it is empty now: then it is the caller's.
+    fn give(&mut self, class: usize, object: Object, zone: u16) -> Option<Pfn> {
+        let (slab, index) = match Slab::locate(object.addr(), zone, Some(class)) {
+            Ok(found) => found,
+            Err(what) => misfree(what, object),
+        };
+        let was_full = slab.free_objects() == 0;
+        if !slab.give(index) {
+            Line::new().text("double free at ").hex(object.addr()).abort();
+        }
+        self.free += 1;
+        if was_full {
+            self.partial.push_front(&MemMap, element(slab.first));
+        }
+        if slab.free_objects() < usize::from(CLASSES[class].objects) {
+            return None;
+        }
+        self.partial.remove(&MemMap, element(slab.first));
+        self.slabs -= 1;
+        self.free -= usize::from(CLASSES[class].objects);
+        self.events.slab_free += 1;
+        if let Some(bitmap) = slab.bitmap() {
+            self.keep_bitmap(bitmap);
+        }
+        Some(slab.first)
+    }
+
+    fn keep_bitmap(&mut self, bitmap: NonNull<Bitmap>) {
+        // SAFETY: a record that no slab uses, large enough for an address, aligned to a cache line.
+        unsafe { bitmap.cast::<*mut Bitmap>().write(self.bitmaps) };
+        self.bitmaps = bitmap.as_ptr();
+    }
+}
+
+/// Says what was wrong with an address that was freed as an object, and ends the process.
+#[cold]
+fn misfree(what: NotAnObject, object: Object) -> ! {
+    let what = match what {
+        NotAnObject::Foreign => "double free at ",
+        NotAnObject::OtherClass => "free with a wrong size at ",
+        NotAnObject::Interior => "free of an interior pointer at ",
+    };
+    Line::new().text(what).hex(object.addr()).abort()
+}
+
+/// Every class of an instance.
+#[repr(C)]
+pub(crate) struct KmemCaches {
+    pub(crate) caches: [KmemCache; NR_CLASSES],
+}
+
+impl KmemCaches {
+    pub(crate) const fn new() -> Self {
+        Self { caches: [const { KmemCache::new() }; NR_CLASSES] }
+    }
+
+    pub(crate) fn fork_prepare(&self) {
+        for cache in &self.caches {
+            cache.barn.fork_prepare();
+            cache.node.fork_prepare();
+        }
+    }
+
+    pub(crate) fn fork_release(&self) {
+        for cache in &self.caches {
+            cache.node.fork_release();
+            cache.barn.fork_release();
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! A thread's sheaves of one class: the fast path of every allocation and free, and what happens on a miss.
+//!
+//! The owner alone pushes and pops. `top`, `base` and `end` are the main sheaf taken apart; all null, it has
+//! no room and no objects, which is how a thread starts. The spare sheaf can be taken by anyone, by an atomic
+//! swap on the slow path.
+//!
+//! Growth: a miss at a small sheaf brings one four times as large, up to the class's full size, as far as the
+//! instance's budget goes. Only full-size sheaves go through the barn.
+
+use core::ptr::NonNull;
+
+use super::kmem_cache::KmemCache;
+use super::sheaf::{Header, Object, Sheaf, SheafPool};
+use super::size_class::{CLASSES, MAX_LEVEL, SizeClass};
+use crate::base::budget::Budget;
+use crate::page::meta::Meta;
+use crate::page::page_alloc::PageAlloc;
+use crate::sys::sync::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
+
+/// A thread's objects of one class. One cache line, so that a hit touches that and a slot.
+#[repr(C, align(64))]
+pub(crate) struct ThreadSheaves {
+    /// One past the last slot that holds an object.
+    top: AtomicPtr<Object>,
+    /// The first slot.
+    base: AtomicPtr<Object>,
+    /// One past the last slot.
+    end: AtomicPtr<Object>,
+    /// The sheaf that these are the slots of.
+    main: AtomicPtr<Header>,
+    /// A second sheaf, or null. Anyone may swap it out.
+    spare: AtomicPtr<Header>,
+    /// How far the main sheaf has grown: 0 none yet or small, 1, 2 full size.
+    level: AtomicU8,
+    alloc_misses: AtomicU32,
+    free_misses: AtomicU32,
+}
+
+const _: () = assert!(size_of::<ThreadSheaves>() == 64);
+
+/// What a miss needs beside the thread's own sheaves.
+pub(crate) struct Miss<'a, 'p> {
+    pub(crate) cache: &'a KmemCache,
+    pub(crate) class: usize,
+    pub(crate) pool: &'a SheafPool,
+    pub(crate) meta: &'a Meta,
+    pub(crate) budget: &'a Budget,
+    pub(crate) pages: &'a mut PageAlloc<'p>,
+}
+
+// Relaxed on top, base, end, main, level and the counts: only the owner writes them, others read them for
+// statistics. The spare is another matter and says so.
+
+impl ThreadSheaves {
+    pub(crate) const fn new() -> Self {
+        Self {
+            top: AtomicPtr::new(core::ptr::null_mut()),
+            base: AtomicPtr::new(core::ptr::null_mut()),
+            end: AtomicPtr::new(core::ptr::null_mut()),
+            main: AtomicPtr::new(core::ptr::null_mut()),
+            spare: AtomicPtr::new(core::ptr::null_mut()),
+            level: AtomicU8::new(0),
+            alloc_misses: AtomicU32::new(0),
+            free_misses: AtomicU32::new(0),
+        }
+    }
+
+    /// Takes an object from the main sheaf.
+    #[inline(always)]
+    pub(crate) fn pop(&self) -> Option<NonNull<u8>> {
+        let top = self.top.load(Ordering::Relaxed);
+        if top == self.base.load(Ordering::Relaxed) {
+            return None;
+        }
+        // SAFETY: `top` is above `base`, so the slot below it is one of the main sheaf's.
+        let slot = unsafe { top.sub(1) };
+        self.top.store(slot, Ordering::Relaxed);
+        // SAFETY: slots from base to top hold objects, put there by this thread or handed over with the sheaf.
+        let object = unsafe { slot.read() };
+        // SAFETY: objects have addresses of slabs, never null.
+        Some(unsafe { NonNull::new_unchecked(object) })
+    }
+
+    /// Puts an object into the main sheaf. False where that is full.
+    #[inline(always)]
+    pub(crate) fn push(&self, object: NonNull<u8>) -> bool {
+        let top = self.top.load(Ordering::Relaxed);
+        if top == self.end.load(Ordering::Relaxed) {
+            return false;
+        }
+        // SAFETY: `top` is below `end`, so this is a slot of the main sheaf, which only the owner uses.
+        unsafe { top.write(object.as_ptr()) };
+        // SAFETY: one slot further is at most `end`.
+        self.top.store(unsafe { top.add(1) }, Ordering::Relaxed);
+        true
+    }
+
+    /// Objects in the main sheaf.
+    pub(crate) fn main_count(&self) -> usize {
+        let (top, base) = (self.top.load(Ordering::Relaxed), self.base.load(Ordering::Relaxed));
+        top.addr().saturating_sub(base.addr()) / size_of::<Object>()
+    }
+
+    /// Objects in both sheaves. Exact only while nobody uses them.
+    pub(crate) fn count(&self) -> usize {
+        // Acquire: pairs with the Release in `put_spare`.
+        let spare = self.spare.load(Ordering::Acquire);
+        // SAFETY: the spare is null or a sheaf of this cache's instance, which exists as long as the cache.
+        self.main_count() + unsafe { Sheaf::peek_count(spare) }
+    }
+
+    /// Misses on allocation and on free.
+    pub(crate) fn misses(&self) -> (u32, u32) {
+        (self.alloc_misses.load(Ordering::Relaxed), self.free_misses.load(Ordering::Relaxed))
+    }
+
+    /// Takes the spare sheaf, from any thread.
+    fn take_spare(&self) -> Option<Sheaf> {
+        // Acquire: pairs with the Release in `put_spare`, so that the sheaf's contents are seen.
+        let header = self.spare.swap(core::ptr::null_mut(), Ordering::Acquire);
+        // SAFETY: `put_spare` gave the handle up with `into_raw`, and the swap made this thread the only one
+        // to find it.
+        unsafe { Sheaf::from_raw(header) }
+    }
+
+    /// Makes a sheaf the spare one. The owner alone does this, after it took the one before.
+    fn put_spare(&self, sheaf: Sheaf) {
+        // Release: pairs with the Acquire in `take_spare`. There is no spare to lose: only the owner puts one.
+        self.spare.store(sheaf.into_raw(), Ordering::Release);
+    }
+
+    /// Puts the main sheaf together again, and leaves the thread without one.
+    fn detach_main(&self) -> Option<Sheaf> {
+        let count = self.main_count();
+        for part in [&self.top, &self.base, &self.end] {
+            part.store(core::ptr::null_mut(), Ordering::Relaxed);
+        }
+        let header = self.main.swap(core::ptr::null_mut(), Ordering::Relaxed);
+        // SAFETY: `attach_main` gave the handle up with `into_raw`; only the owner does either.
+        let mut main = unsafe { Sheaf::from_raw(header) }?;
+        main.set_count(count);
+        Some(main)
+    }
+
+    /// Takes a sheaf apart for the fast path. There must be none.
+    fn attach_main(&self, sheaf: Sheaf) {
+        let base = sheaf.slots();
+        // SAFETY: `count` and `capacity` slots from the first on are within the sheaf, or one past it.
+        let (top, end) = unsafe { (base.add(sheaf.count()), base.add(sheaf.capacity())) };
+        self.base.store(base, Ordering::Relaxed);
+        self.top.store(top, Ordering::Relaxed);
+        self.end.store(end, Ordering::Relaxed);
+        self.main.store(sheaf.into_raw(), Ordering::Relaxed);
+    }
+
+    /// Allocates where the main sheaf is empty. `None` means out of memory.
+    #[cold]
+    pub(crate) fn alloc_miss(&self, miss: &mut Miss<'_, '_>) -> Option<NonNull<u8>> {
+        count(&self.alloc_misses);
+        let info = &CLASSES[miss.class];
+        let main = self.detach_main();
+        let mut spare = self.take_spare();
+        if let Some(full) = spare.take_if(|spare| !spare.is_empty()) {
+            self.attach_main(full);
+            self.keep_empty(main, miss);
+            return self.pop();
+        }
+        if let Some(full) = self.level_is_full().then(|| miss.cache.barn.lock().take_full()).flatten() {
+            self.attach_main(full);
+            // The one that was emptied becomes the spare, to be filled by frees; another one goes to the barn.
+            self.keep_empty(main, miss);
+            miss.put_empty(spare);
+            return self.pop();
+        }
+        let mut main = self.grown(main, spare, miss)?;
+        let filled = miss.cache.take_objects(miss.class, main.all_slots(), miss.meta, miss.pages);
+        main.set_count(filled);
+        debug_assert!(usize::from(info.sheaf) >= filled);
+        self.attach_main(main);
+        self.pop()
+    }
+
+    /// An empty main sheaf, larger than the one before if growing is due. Sheaves that are too small now go
+    /// back to the pool.
+    fn grown(&self, main: Option<Sheaf>, spare: Option<Sheaf>, miss: &mut Miss<'_, '_>) -> Option<Sheaf> {
+        let info = &CLASSES[miss.class];
+        let level = self.level.load(Ordering::Relaxed);
+        let to = match &main {
+            None => level,
+            Some(_) => (level + 1).min(MAX_LEVEL),
+        };
+        let before = main.as_ref().map_or(0, Sheaf::capacity);
+        let wanted = info.sheaf_at(to);
+        if main.is_some() && wanted <= before {
+            self.level.store(to, Ordering::Relaxed);
+            self.keep_empty(spare, miss);
+            return main;
+        }
+        let bytes = (wanted - before) * info.size as usize;
+        // The first sheaf of all is granted in any case: without it every object would meet the node's lock.
+        if main.is_none() {
+            miss.budget.take_always(bytes);
+        }
+        let granted = main.is_none() || miss.budget.take(bytes);
+        let larger = if granted { miss.pool.take(miss.meta, wanted) } else { None };
+        let Some(larger) = larger else {
+            if granted {
+                miss.budget.put(bytes);
+            }
+            self.keep_empty(spare, miss);
+            return main;
+        };
+        self.level.store(to, Ordering::Relaxed);
+        for small in [main, spare].into_iter().flatten() {
+            miss.pool.put(small);
+        }
+        Some(larger)
+    }
+
+    fn level_is_full(&self) -> bool {
+        self.level.load(Ordering::Relaxed) == MAX_LEVEL
+    }
+
+    /// Keeps an empty sheaf as the spare one if there is none; else it goes to the barn or the pool.
+    fn keep_empty(&self, sheaf: Option<Sheaf>, miss: &Miss<'_, '_>) {
+        let Some(sheaf) = sheaf else { return };
+        if self.spare.load(Ordering::Relaxed).is_null() {
+            self.put_spare(sheaf);
+        } else {
+            miss.put_empty(Some(sheaf));
+        }
+    }
+
+    /// Frees where the main sheaf is full, or where there is none.
+    #[cold]
+    pub(crate) fn free_miss(&self, object: NonNull<u8>, miss: &mut Miss<'_, '_>) {
+        count(&self.free_misses);
+        let main = self.detach_main();
+        let spare = self.take_spare();
+        let next = match (main, spare) {
+            (None, spare) => self.grown(None, spare, miss),
+            (Some(main), Some(spare)) if spare.is_empty() && spare.capacity() >= main.capacity() => {
+                self.put_spare(main);
+                Some(spare)
+            }
+            (Some(main), spare) => self.make_room(main, spare, miss),
+        };
+        match next {
+            Some(next) => {
+                self.attach_main(next);
+                if self.push(object) {
+                    return;
+                }
+                miss.give(&[object.as_ptr()]);
+            }
+            None => miss.give(&[object.as_ptr()]),
+        }
+    }
+
+    /// An empty sheaf for more frees: `main` is full, and `spare` is full too, small, or missing.
+    fn make_room(&self, main: Sheaf, spare: Option<Sheaf>, miss: &mut Miss<'_, '_>) -> Option<Sheaf> {
+        let info = &CLASSES[miss.class];
+        let full_size = main.capacity() == usize::from(info.sheaf);
+        if full_size {
+            let empty = match spare {
+                Some(spare) => miss.exchange(spare, info),
+                None => miss.empty_sheaf(info),
+            };
+            if let Some(empty) = empty {
+                self.put_spare(main);
+                return Some(empty);
+            }
+            return Some(miss.emptied(main));
+        }
+        // Small sheaves: the older one goes to the slabs, and a larger one takes its place.
+        if let Some(spare) = spare {
+            let spare = miss.emptied(spare);
+            miss.pool.put(spare);
+        }
+        let before = main.capacity();
+        let level = (self.level.load(Ordering::Relaxed) + 1).min(MAX_LEVEL);
+        let wanted = info.sheaf_at(level).max(before);
+        let bytes = (wanted - before) * info.size as usize;
+        if miss.budget.take(bytes) {
+            if let Some(larger) = miss.pool.take(miss.meta, wanted) {
+                self.level.store(level, Ordering::Relaxed);
+                self.put_spare(main);
+                return Some(larger);
+            }
+            miss.budget.put(bytes);
+        }
+        Some(miss.emptied(main))
+    }
+
+    /// Puts everything back into the slabs and the sheaves into the pool. The owner's, or a dead thread's.
+    pub(crate) fn flush(&self, miss: &mut Miss<'_, '_>) {
+        let main = self.detach_main();
+        let info = &CLASSES[miss.class];
+        if let Some(main) = &main {
+            miss.budget.put(main.capacity().min(info.sheaf.into()) * info.size as usize);
+        }
+        self.level.store(0, Ordering::Relaxed);
+        for sheaf in [main, self.take_spare()].into_iter().flatten() {
+            let sheaf = miss.emptied(sheaf);
+            miss.pool.put(sheaf);
+        }
+    }
+
+    /// Puts the objects of the spare sheaf back into the slabs, from any thread.
+    pub(crate) fn flush_spare(&self, miss: &mut Miss<'_, '_>) {
+        if let Some(spare) = self.take_spare() {
+            let spare = miss.emptied(spare);
+            miss.pool.put(spare);
+        }
+    }
+
+    /// Whether the sheaves and their counts make sense: for a thread that does not run.
+    pub(crate) fn is_sound(&self, info: &SizeClass) -> bool {
+        let [top, base, end] =
+            [&self.top, &self.base, &self.end].map(|part| part.load(Ordering::Relaxed).addr());
+        base <= top && top <= end && end - base <= usize::from(info.sheaf) * size_of::<Object>()
+    }
+}
+
+/// Counts an event of the owner's: no other thread writes the counter, so a load and a store are enough.
+fn count(counter: &AtomicU32) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
+impl Miss<'_, '_> {
+    fn give(&mut self, objects: &[Object]) {
+        self.cache.give_objects(self.class, objects, self.pages);
+    }
+
+    /// The same sheaf with its objects put back into their slabs.
+    fn emptied(&mut self, mut sheaf: Sheaf) -> Sheaf {
+        self.cache.give_objects(self.class, sheaf.objects(), self.pages);
+        sheaf.set_count(0);
+        sheaf
+    }
+
+    /// Gives the barn a full sheaf for an empty one; where the barn is full, empties this one.
+    fn exchange(&mut self, full: Sheaf, info: &SizeClass) -> Option<Sheaf> {
+        let mut barn = self.cache.barn.lock();
+        if full.capacity() != usize::from(info.sheaf) {
+            drop(barn);
+            let small = self.emptied(full);
+            self.pool.put(small);
+            return self.empty_sheaf(info);
+        }
+        match barn.put_full(full, info.barn.into()) {
+            Ok(()) => {
+                let empty = barn.take_empty();
+                drop(barn);
+                empty.or_else(|| self.pool.take(self.meta, info.sheaf.into()))
+            }
+            Err(full) => {
+                drop(barn);
+                Some(self.emptied(full))
+            }
+        }
+    }
+
+    /// An empty full-size sheaf, from the barn or the pool.
+    fn empty_sheaf(&mut self, info: &SizeClass) -> Option<Sheaf> {
+        let empty = self.cache.barn.lock().take_empty();
+        empty.or_else(|| self.pool.take(self.meta, info.sheaf.into()))
+    }
+
+    /// Lets go of an empty sheaf: to the barn if it is of full size and there is room, else to the pool.
+    fn put_empty(&self, sheaf: Option<Sheaf>) {
+        let Some(sheaf) = sheaf else { return };
+        let info = &CLASSES[self.class];
+        let left = if sheaf.capacity() == usize::from(info.sheaf) {
+            self.cache.barn.lock().put_empty(sheaf, info.barn.into())
+        } else {
+            Err(sheaf)
+        };
+        if let Err(sheaf) = left {
+            self.pool.put(sheaf);
+        }
+    }
+}
+
+/// Empties a class's barn into the slabs.
+pub(crate) fn flush_barn(miss: &mut Miss<'_, '_>) {
+    loop {
+        let full = miss.cache.barn.lock().take_full();
+        let Some(full) = full else { break };
+        let empty = miss.emptied(full);
+        miss.pool.put(empty);
+    }
+    loop {
+        let empty = miss.cache.barn.lock().take_empty();
+        let Some(empty) = empty else { return };
+        miss.pool.put(empty);
+    }
+}

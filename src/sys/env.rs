@@ -1,0 +1,111 @@
+//! What the process was started with and what the machine has: environment variables, memory, limits.
+
+use core::ffi::CStr;
+
+use super::keep_errno;
+
+/// The value of an environment variable. Copies nothing and takes no lock: the bytes are the environment's
+/// own, read at once and not kept.
+pub(crate) fn with_variable<R>(name: &CStr, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
+    // SAFETY: a null-terminated name; `getenv` only reads the environment.
+    let value = unsafe { libc::getenv(name.as_ptr()) };
+    if value.is_null() {
+        return None;
+    }
+    // SAFETY: `getenv` returned a null-terminated string. It stays while the environment is not changed; this
+    // runs when the heap is made, before the program has had a reason to.
+    let value = unsafe { CStr::from_ptr(value) };
+    Some(read(value.to_bytes()))
+}
+
+/// Whether the program runs with more rights than its caller (set-uid and the like), so that the caller's
+/// environment must not steer it.
+pub(crate) fn is_privileged() -> bool {
+    // SAFETY: reads a value from the auxiliary vector.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Bytes of memory of this machine, 0 where it does not say.
+pub(crate) fn total_memory() -> usize {
+    // SAFETY: an all-zero sysinfo is a valid value of that plain C struct.
+    let mut info: libc::sysinfo = unsafe { core::mem::zeroed() };
+    // SAFETY: `info` is writable and of the right type.
+    if keep_errno(|| unsafe { libc::sysinfo(&raw mut info) }) != 0 {
+        return 0;
+    }
+    (info.totalram as usize).saturating_mul(info.mem_unit as usize)
+}
+
+/// The memory limit of this process's cgroup in bytes (v2's memory.max, else v1's), `None` where there is
+/// none or it cannot be read. Opens files, closes them, keeps none.
+pub(crate) fn cgroup_limit() -> Option<usize> {
+    let mut membership = [0; 1024];
+    let membership = read_file(c"/proc/self/cgroup", &mut membership)?;
+    let mut limit: Option<usize> = None;
+    for line in membership.split(|byte| *byte == b'\n') {
+        // hierarchy:controllers:path
+        let mut parts = line.splitn(3, |byte| *byte == b':');
+        let (_, Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let found = if controllers.is_empty() {
+            limit_below(b"/sys/fs/cgroup", path, b"/memory.max")
+        } else if controllers.split(|byte| *byte == b',').any(|name| name == b"memory") {
+            limit_below(b"/sys/fs/cgroup/memory", path, b"/memory.limit_in_bytes")
+        } else {
+            None
+        };
+        limit = limit.into_iter().chain(found).min();
+    }
+    limit
+}
+
+/// The limit at `root` + `path` + `file`, or, as a container sees its own group, at `root` + `file`.
+fn limit_below(root: &[u8], path: &[u8], file: &[u8]) -> Option<usize> {
+    let read = |path: &[u8]| {
+        let mut name = [0_u8; 512];
+        let mut length = 0;
+        for part in [root, path, file] {
+            name.get_mut(length..length + part.len())?.copy_from_slice(part);
+            length += part.len();
+        }
+        let mut text = [0; 32];
+        let text = read_file(CStr::from_bytes_until_nul(&name).ok()?, &mut text)?;
+        core::str::from_utf8(text).ok()?.trim().parse().ok()
+    };
+    read(path).or_else(|| read(b""))
+}
+
+/// The start of a file, as much as fits.
+fn read_file<'a>(name: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    let length = keep_errno(|| {
+        // SAFETY: a null-terminated name.
+        let file = unsafe { libc::open(name.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+        if file < 0 {
+            return -1;
+        }
+        // SAFETY: `file` was opened just now, and the buffer is writable for its length.
+        let length = unsafe { libc::read(file, buffer.as_mut_ptr().cast(), buffer.len()) };
+        // SAFETY: opened above and used by nobody else.
+        unsafe { libc::close(file) };
+        length
+    });
+    buffer.get(..usize::try_from(length).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_has_memory() {
+        assert!(total_memory() > 64 << 20);
+        if let Some(limit) = cgroup_limit() {
+            assert!(limit > 0);
+        }
+    }
+
+    #[test]
+    fn variables_are_read_as_they_are() {
+        assert_eq!(with_variable(c"PCPMALLOC_NO_SUCH_THING", <[u8]>::len), None);
+        assert!(with_variable(c"PATH", <[u8]>::len).is_some_and(|length| length > 0));
+    }
+}

@@ -1,0 +1,193 @@
+//! Mapping memory, giving it back, and advice about it. Ranges are whole pages of the machine; every function
+//! keeps `errno` and reports failure by its result.
+//!
+//! `libc` and not memmap2: memmap2 needs std, and std in the preload library brings `__tls_get_addr` with it,
+//! which the library must not import (docs/ARCHITECTURE.md, "Decisions overruled").
+
+use core::num::NonZeroUsize;
+use core::ptr::NonNull;
+
+use once_cell::race::OnceNonZeroUsize;
+
+use super::fault::{Call, strikes};
+use super::keep_errno;
+
+/// Bytes of a hugepage (PMD size) on x86_64 and on aarch64 with 4 KiB pages.
+pub(crate) const HUGEPAGE_SIZE: usize = 2 << 20;
+
+/// Bytes of a page of this machine, read once.
+pub(crate) fn os_page_size() -> usize {
+    static SIZE: OnceNonZeroUsize = OnceNonZeroUsize::new();
+    let read = || {
+        // SAFETY: sysconf only reads a value of the C library.
+        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        usize::try_from(size).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN.saturating_add(4095))
+    };
+    SIZE.get_or_init(read).get()
+}
+
+/// `length` rounded up to whole pages of the machine; `None` on overflow.
+pub(crate) fn round_to_os_page(length: usize) -> Option<usize> {
+    length.checked_next_multiple_of(os_page_size())
+}
+
+fn mmap(length: usize, flags: libc::c_int) -> Option<NonNull<u8>> {
+    if strikes(Call::Map) {
+        return None;
+    }
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
+    let address = keep_errno(|| {
+        // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory that exists.
+        unsafe { libc::mmap(core::ptr::null_mut(), length, protection, flags, -1, 0) }
+    });
+    if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast()) }
+}
+
+/// Maps `length` bytes of zeroes, aligned to `align` (a power of two). Tries the plain mapping first, which is
+/// aligned whenever the kernel places it below one of ours, then over-reserves and returns the ends.
+pub(crate) fn map(length: usize, align: usize) -> Option<NonNull<u8>> {
+    let first = mmap(length, 0)?;
+    if first.as_ptr().addr().is_multiple_of(align) {
+        return Some(first);
+    }
+    // SAFETY: the mapping was made just now, has this length, and nobody has its address yet.
+    unsafe { unmap(first, length) };
+    let reserved = length.checked_add(align)?;
+    let address = mmap(reserved, 0)?;
+    let head = address.as_ptr().addr().next_multiple_of(align) - address.as_ptr().addr();
+    // SAFETY: `head < align`, so the sum lies within the `length + align` bytes mapped just now.
+    let aligned = unsafe { address.add(head) };
+    if head > 0 {
+        // SAFETY: the bytes before `aligned` are part of the mapping and nobody has their address. If the
+        // call fails they stay mapped, unused.
+        unsafe { unmap(address, head) };
+    }
+    let tail = align - head;
+    // SAFETY: `head + length <= length + align`, so this is at most the mapping's end.
+    let end = unsafe { aligned.add(length) };
+    // SAFETY: the `tail` bytes from `end` are the rest of the mapping; as above.
+    unsafe { unmap(end, tail) };
+    Some(aligned)
+}
+
+/// Maps `length` bytes from the kernel's pool of 2 MiB pages and faults all of them in, so that a shortage is
+/// a failure here and not a SIGBUS later. Never with MAP_NORESERVE: that succeeds on an empty pool.
+pub(crate) fn map_hugetlb(length: usize) -> Option<NonNull<u8>> {
+    const HUGE_2MB: libc::c_int = 21 << libc::MAP_HUGE_SHIFT;
+    let address = mmap(length, libc::MAP_HUGETLB | HUGE_2MB | libc::MAP_POPULATE)?;
+    // MADV_POPULATE_WRITE (23, Linux 5.14) says whether every page is there; MAP_POPULATE alone does not.
+    // SAFETY: the mapping was made just now with this length; populating does not change its contents.
+    let result = keep_errno(|| unsafe { libc::madvise(address.as_ptr().cast(), length, 23) });
+    if result == 0 {
+        return Some(address);
+    }
+    // SAFETY: the mapping was made just now and nobody has its address.
+    unsafe { unmap(address, length) };
+    None
+}
+
+/// Unmaps the range. On failure (the kernel may lack room to split a mapping) it stays mapped.
+///
+/// # Safety
+/// The range is mapped memory of ours, in whole pages, that nobody uses any more.
+pub(crate) unsafe fn unmap(address: NonNull<u8>, length: usize) -> bool {
+    if strikes(Call::Unmap) {
+        return false;
+    }
+    // SAFETY: the caller vouches that the range is ours and unused.
+    keep_errno(|| unsafe { libc::munmap(address.as_ptr().cast(), length) }) == 0
+}
+
+/// Resizes a mapping where it stands.
+///
+/// # Safety
+/// The range is one mapping of ours; when it shrinks, nobody uses what is cut off.
+pub(crate) unsafe fn resize(address: NonNull<u8>, length: usize, new_length: usize) -> bool {
+    if strikes(Call::Remap) {
+        return false;
+    }
+    let at = address.as_ptr().cast();
+    // SAFETY: without MREMAP_MAYMOVE the kernel grows into free address space, cuts the end off, or refuses.
+    keep_errno(|| unsafe { libc::mremap(at, length, new_length, 0) }) != libc::MAP_FAILED
+}
+
+/// Moves a mapping onto another one of `new_length` bytes by its page tables: hugepages stay hugepages. On
+/// failure both stay.
+///
+/// # Safety
+/// Both ranges are whole mappings of ours; nobody uses the target, nor the old address after success.
+pub(crate) unsafe fn move_onto(
+    address: NonNull<u8>,
+    length: usize,
+    target: NonNull<u8>,
+    new_length: usize,
+) -> bool {
+    if strikes(Call::Remap) {
+        return false;
+    }
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    let (from, to) = (address.as_ptr().cast(), target.as_ptr());
+    // SAFETY: the caller vouches for both ranges; the kernel replaces the target by the moved pages.
+    keep_errno(|| unsafe { libc::mremap(from, length, new_length, flags, to) }) != libc::MAP_FAILED
+}
+
+fn advise(address: NonNull<u8>, length: usize, advice: libc::c_int) -> bool {
+    if strikes(Call::Advise) {
+        return false;
+    }
+    // SAFETY: the callers below pass ranges of ours, and advice that either keeps the contents or, for
+    // `discard`, whose caller vouches for it, drops contents that nobody uses.
+    keep_errno(|| unsafe { libc::madvise(address.as_ptr().cast(), length, advice) }) == 0
+}
+
+/// Gives the pages of the range back; true means that it reads as zero now.
+///
+/// # Safety
+/// The range is private anonymous memory of ours in whole pages, and nobody needs its contents.
+pub(crate) unsafe fn discard(address: NonNull<u8>, length: usize) -> bool {
+    advise(address, length, libc::MADV_DONTNEED)
+}
+
+/// Asks for transparent hugepages in the range, or for none. Only advice: a refusal changes nothing.
+pub(crate) fn advise_hugepages(address: NonNull<u8>, length: usize, wanted: bool) {
+    advise(address, length, if wanted { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mappings_are_aligned_and_zero() {
+        for (length, align) in [(4096, 4096), (2 << 20, 2 << 20), (12 << 20, 2 << 20), (4096, 64 << 20)] {
+            let address = map(length, align).expect("memory");
+            assert!(address.as_ptr().addr().is_multiple_of(align));
+            // SAFETY: the mapping has `length` bytes and belongs to this test.
+            let bytes = unsafe { core::slice::from_raw_parts(address.as_ptr(), length) };
+            assert!(bytes.iter().all(|byte| *byte == 0));
+            // SAFETY: made above, and the slice is not used any more.
+            assert!(unsafe { unmap(address, length) });
+        }
+    }
+
+    #[test]
+    fn impossible_mappings_are_none() {
+        assert!(map(1 << 62, 4096).is_none());
+        assert!(map(usize::MAX & !4095, 1 << 62).is_none());
+    }
+
+    #[test]
+    fn a_relocated_mapping_keeps_its_contents() {
+        let old = map(4 << 20, 2 << 20).expect("memory");
+        // SAFETY: the first byte of a mapping of this test.
+        unsafe { old.write(42) };
+        let new = map(8 << 20, 2 << 20).expect("memory");
+        // SAFETY: two mappings of this test; `old` is not used after this.
+        assert!(unsafe { move_onto(old, 4 << 20, new, 8 << 20) });
+        // SAFETY: as above.
+        assert_eq!(unsafe { new.read() }, 42);
+        // SAFETY: the mapping's new place and length.
+        assert!(unsafe { unmap(new, 8 << 20) });
+    }
+}

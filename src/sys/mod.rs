@@ -1,0 +1,49 @@
+//! Layer 0, the outside world: mapping and advice, the TLS slot and thread exit, fork handlers, locks, the
+//! environment, and the one way to report a fault. Every system call that the allocator makes starts here and
+//! keeps `errno`, so that a face alone decides what `errno` a program sees.
+
+pub(crate) mod bracket;
+pub(crate) mod lock;
+pub(crate) mod sync;
+
+#[cfg(not(loom))]
+pub(crate) mod bug;
+#[cfg(not(loom))]
+pub(crate) mod env;
+#[cfg(not(loom))]
+pub(crate) mod fault;
+#[cfg(not(loom))]
+pub(crate) mod foreign;
+#[cfg(not(loom))]
+pub(crate) mod map;
+#[cfg(not(loom))]
+pub(crate) mod slot;
+#[cfg(not(loom))]
+pub(crate) mod thread;
+
+/// Runs `call` and puts `errno` back to what it was before.
+#[cfg(not(loom))]
+pub(crate) fn keep_errno<R>(call: impl FnOnce() -> R) -> R {
+    let before = errno();
+    let result = call();
+    set_errno(before);
+    result
+}
+
+/// The calling thread's `errno`.
+#[cfg(not(loom))]
+pub(crate) fn errno() -> i32 {
+    // SAFETY: __errno_location takes nothing and returns the address of the calling thread's errno.
+    let location = unsafe { libc::__errno_location() };
+    // SAFETY: that address is valid and aligned for as long as the thread runs, and only this thread uses it.
+    unsafe { location.read() }
+}
+
+/// Sets the calling thread's `errno`.
+#[cfg(not(loom))]
+pub(crate) fn set_errno(value: i32) {
+    // SAFETY: as in `errno`.
+    let location = unsafe { libc::__errno_location() };
+    // SAFETY: as in `errno`.
+    unsafe { location.write(value) };
+}

@@ -1,0 +1,105 @@
+//! Threads as the C library knows them: who runs, word of its exit, forks, and `membarrier`.
+
+use super::fault::{Call, strikes};
+use super::keep_errno;
+use super::sync::{AtomicU32, Ordering};
+
+/// A number that no other thread of this process has while this one runs: the thread pointer. A fork child's
+/// only thread has its parent's.
+#[inline]
+pub(crate) fn this_thread() -> usize {
+    let pointer: usize;
+    #[cfg(all(not(miri), target_arch = "x86_64"))]
+    // SAFETY: the x86_64 ABI keeps the thread pointer itself at fs:0.
+    unsafe {
+        core::arch::asm!("mov {0}, qword ptr fs:[0]", out(reg) pointer,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    #[cfg(all(not(miri), target_arch = "aarch64"))]
+    // SAFETY: reads the thread pointer register.
+    unsafe {
+        core::arch::asm!("mrs {0}, tpidr_el0", out(reg) pointer,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    #[cfg(not(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64"))))]
+    {
+        // SAFETY: takes nothing, returns this thread's errno location, which is as good as its pointer.
+        pointer = unsafe { libc::__errno_location() }.addr();
+    }
+    pointer
+}
+
+/// Word of threads' exits, by a pthread key. Of the three ways the only one that needs neither an allocation
+/// nor a search for the dead; its destructor runs in rounds, so it can let others go first.
+pub(crate) struct ExitKey(libc::pthread_key_t);
+
+impl ExitKey {
+    /// A key whose destructor is `on_exit`; `None` where the program has used up the keys.
+    pub(crate) fn new(on_exit: unsafe extern "C" fn(*mut libc::c_void)) -> Option<Self> {
+        if strikes(Call::ThreadExit) {
+            return None;
+        }
+        let mut key = 0;
+        // SAFETY: `key` is writable, and `on_exit` stays where it is: libraries that hold this code are never
+        // unloaded (-z nodelete), or the process ends with them.
+        (unsafe { libc::pthread_key_create(&raw mut key, Some(on_exit)) } == 0).then_some(Self(key))
+    }
+
+    /// A key from the number that `number` gave.
+    pub(crate) fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// The key as a number to keep in an atomic.
+    pub(crate) fn number(&self) -> u32 {
+        self.0
+    }
+
+    /// Asks for this thread's exit to be told, with `value` (not null). May call `calloc` (keys above 31).
+    pub(crate) fn arm(&self, value: *mut u8) -> bool {
+        if strikes(Call::ThreadExit) {
+            return false;
+        }
+        // SAFETY: the key exists, since nothing deletes it; the value is only handed back.
+        keep_errno(|| unsafe { libc::pthread_setspecific(self.0, value.cast_const().cast()) }) == 0
+    }
+}
+
+/// Registers fork handlers. May call `malloc`, so no lock of ours may be held.
+pub(crate) fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> bool {
+    if strikes(Call::Fork) {
+        return false;
+    }
+    unsafe extern "C" {
+        // libc's declaration takes `unsafe extern "C" fn`s; these are safe to call.
+        fn pthread_atfork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> i32;
+    }
+    // SAFETY: the handlers stay where they are, as in `ExitKey::new`.
+    keep_errno(|| unsafe { pthread_atfork(prepare, parent, child) }) == 0
+}
+
+/// A full memory barrier on every thread of this process that runs now (threads that do not run pass one when
+/// they are switched). False where the kernel refuses: then nothing was ordered.
+pub(crate) fn membarrier() -> bool {
+    const PRIVATE_EXPEDITED: libc::c_int = 1 << 3;
+    const REGISTER_PRIVATE_EXPEDITED: libc::c_int = 1 << 4;
+    const UNKNOWN: u32 = 0;
+    const READY: u32 = 1;
+    const REFUSED: u32 = 2;
+    static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
+
+    let call = |command: libc::c_int| {
+        // SAFETY: membarrier takes two plain numbers and accesses no memory.
+        !strikes(Call::Membarrier)
+            && keep_errno(|| unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) }) == 0
+    };
+    // Relaxed: the state only saves system calls; registering twice is harmless.
+    match STATE.load(Ordering::Relaxed) {
+        REFUSED => return false,
+        READY if call(PRIVATE_EXPEDITED) => return true,
+        _ => {}
+    }
+    let ready = call(REGISTER_PRIVATE_EXPEDITED) && call(PRIVATE_EXPEDITED);
+    STATE.store(if ready { READY } else { REFUSED }, Ordering::Relaxed);
+    ready
+}
