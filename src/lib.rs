@@ -39,8 +39,8 @@ mod exports {
     pub use crate::page::buddy::ZoneEvents;
     pub use crate::page::validate::{Census, Violation};
     pub use crate::report::{
-        abort_on_panic, buddyinfo, instance_buddyinfo, instance_slabinfo, instance_zoneinfo, print_at_exit, slabinfo, validate,
-        zoneinfo,
+        abort_on_panic, buddyinfo, instance_buddyinfo, instance_slabinfo, instance_zoneinfo, print_at_exit,
+        slabinfo, validate, zoneinfo,
     };
 
     /// What the C functions mean, as plain functions.

@@ -36,6 +36,7 @@ impl Budget {
         self.left.fetch_add(bytes as isize, Ordering::Relaxed);
     }
 
+    #[cfg(test)]
     /// Bytes left; below zero when more was taken than there was.
     pub(crate) fn left(&self) -> isize {
         self.left.load(Ordering::Relaxed)

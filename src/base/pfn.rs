@@ -195,8 +195,6 @@ pub enum Migratetype {
 }
 
 impl Migratetype {
-    pub(crate) const ALL: [Self; 3] = [Self::Unmovable, Self::Movable, Self::Reclaimable];
-
     #[inline]
     pub(crate) const fn index(self) -> usize {
         self as usize

@@ -9,7 +9,6 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 
 use super::misuse;
-use super::registry::GLOBAL_ID;
 use super::state::State;
 use super::thread::{self, ThreadCache};
 use crate::base::pfn::{Order, PAGE_SIZE, PAGEBLOCK_SIZE, Pfn};
@@ -51,28 +50,12 @@ pub(crate) fn sheaves(cache: &ThreadCache, class: usize) -> &ThreadSheaves {
     unsafe { cache.sheaves.get_unchecked(class) }
 }
 
-/// An object of the global instance.
-#[inline(always)]
-pub(crate) fn alloc_class(class: usize) -> Option<NonNull<u8>> {
-    match sheaves(thread::current(), class).pop() {
-        Some(object) => Some(object),
-        None => alloc_class_slow(class),
-    }
-}
-
 /// Frees an object of the global instance.
 #[inline(always)]
 pub(crate) fn free_class(object: NonNull<u8>, class: usize) {
     if !sheaves(thread::current(), class).push(object) {
         free_class_slow(object, class);
     }
-}
-
-#[cold]
-#[inline(never)]
-fn alloc_class_slow(class: usize) -> Option<NonNull<u8>> {
-    let state = super::global::ready();
-    state.alloc_small(thread::of_global(), class)
 }
 
 #[cold]
@@ -223,7 +206,8 @@ impl State {
         if kind == Kind::Run {
             let pages = size.div_ceil(PAGE_SIZE);
             // A run that would be a mapping of its own had better become one.
-            let resized = size < DEDICATED_FROM && self.with_pages(cache, |source| source.resize_run(pfn, pages));
+            let resized =
+                size < DEDICATED_FROM && self.with_pages(cache, |source| source.resize_run(pfn, pages));
             return resized.then_some(address);
         }
         // SAFETY: the word says that a mapping of its own starts here. Moving it keeps the alignment of a
@@ -293,11 +277,6 @@ impl State {
         // SAFETY: the caller's block, which the copy replaces.
         unsafe { self.free(cache, block, old) };
         Some(moved)
-    }
-
-    /// Whether this is the global instance.
-    pub(crate) fn is_global(&self) -> bool {
-        self.id == GLOBAL_ID
     }
 }
 

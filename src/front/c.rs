@@ -155,8 +155,7 @@ fn find<'a>(block: NonNull<u8>) -> Found<'a> {
 #[cold]
 fn forwards(address: usize) -> bool {
     in_earlier_heap(address)
-        || GLOBAL.forward.load(Ordering::Relaxed)
-            && misuse::what_is(address) == Address::Foreign
+        || GLOBAL.forward.load(Ordering::Relaxed) && misuse::what_is(address) == Address::Foreign
 }
 
 /// `malloc_usable_size`: 0 for null.
@@ -202,7 +201,8 @@ pub unsafe fn realloc(block: *mut u8, size: usize) -> *mut u8 {
             copy_to_new(state, old, usable, size)
         }
         Found::Large(state) => {
-            let resized = if size > MAX_SIZE { state.resize_large(thread::of(state), old, size, 16) } else { None };
+            let resized =
+                if size > MAX_SIZE { state.resize_large(thread::of(state), old, size, 16) } else { None };
             resized.or_else(|| copy_to_new(state, old, state.large_size(old), size))
         }
         Found::Nothing => return realloc_foreign(block, size),

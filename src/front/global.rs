@@ -69,7 +69,8 @@ pub(crate) fn exit_key() -> Option<ExitKey> {
 
 /// Whether the address lies in the brk heap that was there before us.
 pub(crate) fn in_earlier_heap(address: usize) -> bool {
-    BrkHeap { start: BRK_START.load(Ordering::Relaxed), end: BRK_END.load(Ordering::Relaxed) }.contains(address)
+    BrkHeap { start: BRK_START.load(Ordering::Relaxed), end: BRK_END.load(Ordering::Relaxed) }
+        .contains(address)
 }
 
 /// Pages as a Rust global allocator.

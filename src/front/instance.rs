@@ -74,7 +74,8 @@ impl Instance {
     /// `isize::MAX`.
     pub unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let state = self.state();
-        let (Some(block), Ok(new)) = (NonNull::new(block), Layout::from_size_align(size, layout.align())) else {
+        let (Some(block), Ok(new)) = (NonNull::new(block), Layout::from_size_align(size, layout.align()))
+        else {
             return core::ptr::null_mut();
         };
         // SAFETY: the caller vouches for the block.

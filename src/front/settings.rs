@@ -180,7 +180,9 @@ mod tests {
         assert_eq!(size(b"3k"), Some(3 << 10));
         assert_eq!(size(b"64M"), Some(64 << 20));
         assert_eq!(size(b"2G"), Some(2 << 30));
-        for wrong in [&b""[..], b"M", b"-1", b"1 M", b"1.5G", b"12q", b"18446744073709551616", b"17179869184G"] {
+        for wrong in
+            [&b""[..], b"M", b"-1", b"1 M", b"1.5G", b"12q", b"18446744073709551616", b"17179869184G"]
+        {
             assert_eq!(size(wrong), None, "{wrong:?}");
         }
     }

@@ -158,7 +158,8 @@ pub(crate) fn of(state: &State) -> Option<&ThreadCache> {
         return Some(unsafe { &*other.cache });
     }
     let cache = adopt(state)?;
-    let entry = Other { id: state.id, generation: state.generation, cache: core::ptr::from_ref(cache).cast_mut() };
+    let entry =
+        Other { id: state.id, generation: state.generation, cache: core::ptr::from_ref(cache).cast_mut() };
     let old = core::mem::replace(&mut others[NR_OTHERS - 1], entry);
     others.rotate_right(1);
     leave_other(old);

@@ -67,7 +67,13 @@ impl State {
         Err(Violation::of("pages on threads' lists are not those that the lists count"))
     }
 
-    fn check_class(&self, class: usize, slabs: usize, free: usize, usage: &mut Usage) -> Result<(), Violation> {
+    fn check_class(
+        &self,
+        class: usize,
+        slabs: usize,
+        free: usize,
+        usage: &mut Usage,
+    ) -> Result<(), Violation> {
         let cache = &self.slabs.caches[class];
         let info = &CLASSES[class];
         let node = cache.node.lock();

@@ -62,7 +62,8 @@ pub struct ZoneEvents {
 }
 
 impl ZoneEvents {
-    const ZERO: Self = Self { lock: 0, split: 0, merge: 0, claim: 0, steal: 0, grow: 0, purge: 0, purge_failed: 0 };
+    const ZERO: Self =
+        Self { lock: 0, split: 0, merge: 0, claim: 0, steal: 0, grow: 0, purge: 0, purge_failed: 0 };
 }
 
 /// The free memory of a zone.
@@ -219,9 +220,9 @@ impl Buddy {
     /// Takes whole pageblocks: exactly a block of this order, cut from the smallest dirty one, else from the
     /// smallest clean one. They count as not free from here on.
     fn take_whole(&mut self, order: Order) -> Option<FreeBlock> {
-        let first = [DIRTY, CLEAN]
-            .into_iter()
-            .find_map(|list| order.and_above().find_map(|order| self.areas[order.index()].lists[list].first()))?;
+        let first = [DIRTY, CLEAN].into_iter().find_map(|list| {
+            order.and_above().find_map(|order| self.areas[order.index()].lists[list].first())
+        })?;
         let mut block = self.take_block(pfn(first));
         while block.order() > order {
             // The lower half goes out. Each half is as clean as its pageblocks are.

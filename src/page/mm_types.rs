@@ -260,11 +260,7 @@ impl FreeBlock {
     /// The block that this one and its buddy make.
     pub(crate) fn merge(self, buddy: Self) -> Self {
         debug_assert!(self.order == buddy.order && self.pfn.buddy(self.order) == buddy.pfn);
-        Self {
-            pfn: self.pfn.min(buddy.pfn),
-            order: self.order.above(),
-            zeroed: self.zeroed && buddy.zeroed,
-        }
+        Self { pfn: self.pfn.min(buddy.pfn), order: self.order.above(), zeroed: self.zeroed && buddy.zeroed }
     }
 
     /// Cuts `pages` pages from `start` on, which the caller owns, into aligned blocks, first to last.

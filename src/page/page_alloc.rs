@@ -47,7 +47,8 @@ impl PageAlloc<'_> {
     #[inline]
     pub(crate) fn alloc_run(&mut self, pages: usize, align: Order) -> Option<Taken> {
         let order = Order::covering(pages.min(PAGES_PER_SECTION)).max(align);
-        let taken = if order.get() <= COSTLY_ORDER || order.pages() == pages && order.get() == HUGEPAGE_ORDER {
+        let taken = if order.get() <= COSTLY_ORDER || order.pages() == pages && order.get() == HUGEPAGE_ORDER
+        {
             let block = self.alloc_pages(order, Migratetype::Movable)?;
             let taken = Taken { start: block.pfn(), zeroed: block.zeroed() };
             self.free_tail(block, pages);

@@ -159,8 +159,8 @@ impl Pcp {
 
     #[cold]
     fn put_huge(&mut self, zone: &Zone, block: FreeBlock) {
-        let room = self.huge < MAX_HUGE
-            && zone.huge_on_lists.fetch_add(1, Ordering::Relaxed) < MAX_HUGE_ON_LISTS;
+        let room =
+            self.huge < MAX_HUGE && zone.huge_on_lists.fetch_add(1, Ordering::Relaxed) < MAX_HUGE_ON_LISTS;
         if room {
             self.push(block);
             return;

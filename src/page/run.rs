@@ -9,9 +9,7 @@ use super::buddy::Buddy;
 use super::fallback::Mode;
 use super::mm_types::{FreeBlock, Kind};
 use super::section::{MemMap, sections};
-use crate::base::pfn::{
-    Migratetype, Order, PAGEBLOCK_PAGES, PAGEBLOCKS_PER_SECTION, PAGES_PER_SECTION, Pfn,
-};
+use crate::base::pfn::{Migratetype, Order, PAGEBLOCK_PAGES, PAGEBLOCKS_PER_SECTION, PAGES_PER_SECTION, Pfn};
 
 /// A run on its way out: where it starts, and whether it reads as zero.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +36,9 @@ impl Buddy {
 
     /// Puts the last `rest` pages of a block that was just taken back, from page `index` of the section on.
     fn put_back(&mut self, index: usize, rest: usize, block: FreeBlock) {
-        let Some(start) = (rest > 0).then(|| Pfn::new(block.pfn().section(), index)).flatten() else { return };
+        let Some(start) = (rest > 0).then(|| Pfn::new(block.pfn().section(), index)).flatten() else {
+            return;
+        };
         if block.order() <= Order::PAGEBLOCK {
             self.free_run(start, rest, block.zeroed());
             return;

@@ -182,12 +182,8 @@ fn make(slot: usize, entry: &AtomicPtr<Section>) -> bool {
     SECTIONS[number].store(section.as_ptr(), Ordering::Release);
     // Release: pairs with the Acquire of every look-up by address. Where another thread was first, its section
     // serves, and this one stays, empty and known by its number only: somebody may be walking the numbers.
-    let _ = entry.compare_exchange(
-        core::ptr::null_mut(),
-        section.as_ptr(),
-        Ordering::Release,
-        Ordering::Relaxed,
-    );
+    let _ =
+        entry.compare_exchange(core::ptr::null_mut(), section.as_ptr(), Ordering::Release, Ordering::Relaxed);
     true
 }
 
@@ -232,11 +228,13 @@ mod tests {
     #[test]
     fn racing_makers_agree() {
         let slot_address = 0x1234 << SECTION_SHIFT;
-        let address = NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(slot_address)).unwrap().addr();
+        let address =
+            NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(slot_address)).unwrap().addr();
         let threads: Vec<_> = (0..8)
             .map(|_| {
                 std::thread::spawn(move || {
-                    let pointer = NonNull::new(core::ptr::with_exposed_provenance_mut(address.get())).unwrap();
+                    let pointer =
+                        NonNull::new(core::ptr::with_exposed_provenance_mut(address.get())).unwrap();
                     assert!(cover(pointer, 4096));
                     pfn_of(address.get())
                 })

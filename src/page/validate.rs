@@ -5,9 +5,7 @@
 use super::buddy::{Buddy, pfn};
 use super::mm_types::{Kind, Word};
 use super::section::{MemMap, sections};
-use crate::base::pfn::{
-    NR_ORDERS, Order, PAGEBLOCK_PAGES, PAGEBLOCKS_PER_SECTION, PAGES_PER_SECTION, Pfn,
-};
+use crate::base::pfn::{NR_ORDERS, Order, PAGEBLOCK_PAGES, PAGEBLOCKS_PER_SECTION, PAGES_PER_SECTION, Pfn};
 
 /// An invariant that does not hold, and the address of the page where (0 where it is none in particular).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

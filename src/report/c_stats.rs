@@ -73,8 +73,16 @@ pub fn mallinfo2() -> Mallinfo2 {
 pub fn mallinfo() -> Mallinfo {
     let wide = mallinfo2();
     let fields = [
-        wide.arena, wide.ordblks, wide.smblks, wide.hblks, wide.hblkhd, wide.usmblks, wide.fsmblks, wide.uordblks,
-        wide.fordblks, wide.keepcost,
+        wide.arena,
+        wide.ordblks,
+        wide.smblks,
+        wide.hblks,
+        wide.hblkhd,
+        wide.usmblks,
+        wide.fsmblks,
+        wide.uordblks,
+        wide.fordblks,
+        wide.keepcost,
     ];
     Mallinfo { fields: fields.map(|field| field as c_int) }
 }
@@ -115,7 +123,11 @@ fn write_xml(out: &mut impl Write) -> fmt::Result {
         };
         if slabs > 0 {
             let total = slabs * usize::from(class.objects);
-            writeln!(out, "<size size=\"{}\" slabs=\"{slabs}\" total=\"{total}\" free=\"{free}\"/>", class.size)?;
+            writeln!(
+                out,
+                "<size size=\"{}\" slabs=\"{slabs}\" total=\"{total}\" free=\"{free}\"/>",
+                class.size
+            )?;
         }
     }
     out.write_str("</sizes>\n")?;

@@ -8,7 +8,9 @@ use crate::base::pfn::{NR_ORDERS, PAGE_SIZE};
 use crate::front::global;
 use crate::front::instance::Instance;
 use crate::front::state::State;
+use crate::front::thread::ThreadCache;
 use crate::slab::size_class::{CLASSES, SizeClass};
+use crate::slab::thread_sheaves::ThreadSheaves;
 
 /// Writes the heap's free blocks by order, 0 to 16, as `/proc/buddyinfo` has them.
 ///
@@ -75,12 +77,12 @@ fn write_buddyinfo(state: &State, out: &mut impl Write) -> fmt::Result {
     out.write_char('\n')
 }
 
-/// The name of a class's cache: that of the kernel's cache of the size.
+/// The name of a class's cache, as the kernel names its own, in a column of 17.
 fn write_name(info: &SizeClass, out: &mut impl Write) -> fmt::Result {
-    let size = info.size as usize;
-    let (number, unit) = if size >= 1024 && size.is_multiple_of(1024) { (size / 1024, "k") } else { (size, "") };
-    let digits = number.ilog10() as usize + 1;
-    write!(out, "kmalloc-{number}{unit}{:1$}", "", (17 - "kmalloc-".len() - unit.len()).saturating_sub(digits))
+    match info.size {
+        size if size.is_multiple_of(1024) => write!(out, "kmalloc-{}k{:7}", size / 1024, ""),
+        size => write!(out, "kmalloc-{size:<9}"),
+    }
 }
 
 fn write_slabinfo(state: &State, out: &mut impl Write) -> fmt::Result {
@@ -101,7 +103,13 @@ fn write_slabinfo(state: &State, out: &mut impl Write) -> fmt::Result {
         let waiting: usize = state.caches().map(|thread| thread.sheaves[class].count()).sum();
         let active = objects.saturating_sub(free + cached + waiting);
         write_name(info, out)?;
-        write!(out, " {active:>6} {objects:>6} {:>6} {:>4} {:>4}", info.size, info.objects, info.order.pages())?;
+        write!(
+            out,
+            " {active:>6} {objects:>6} {:>6} {:>4} {:>4}",
+            info.size,
+            info.objects,
+            info.order.pages()
+        )?;
         write!(out, " : tunables {:>4} {:>4} {:>4}", 2 * info.sheaf, info.sheaf, info.barn)?;
         writeln!(out, " : slabdata {slabs:>6} {slabs:>6} {shared:>6}")?;
     }
@@ -140,6 +148,19 @@ fn write_zoneinfo(state: &State, out: &mut impl Write) -> fmt::Result {
 
 fn write_events(state: &State, out: &mut impl Write) -> fmt::Result {
     let zone = state.zone.events();
+    let misses = |(alloc, free): (u64, u64), thread: &ThreadCache| {
+        thread
+            .sheaves
+            .iter()
+            .map(ThreadSheaves::misses)
+            .fold((alloc, free), |(alloc, free), (a, f)| (alloc + u64::from(a), free + u64::from(f)))
+    };
+    let (alloc_misses, free_misses) = state.caches().fold((0, 0), misses);
+    let nodes = state.slabs.caches.iter().map(|cache| cache.node.lock().events);
+    let nodes = nodes.fold([0; 4], |sum, events| {
+        let events = [events.refill, events.flush, events.slab_new, events.slab_free];
+        core::array::from_fn(|index| sum[index] + events[index])
+    });
     out.write_str("  events\n")?;
     for (name, value) in [
         ("zone_lock", zone.lock),
@@ -150,6 +171,12 @@ fn write_events(state: &State, out: &mut impl Write) -> fmt::Result {
         ("grow", zone.grow),
         ("purge", zone.purge),
         ("purge_failed", zone.purge_failed),
+        ("alloc_miss", alloc_misses),
+        ("free_miss", free_misses),
+        ("slab_refill", nodes[0]),
+        ("slab_flush", nodes[1]),
+        ("slab_new", nodes[2]),
+        ("slab_free", nodes[3]),
         ("reclaim", state.reclaims.load(crate::sys::sync::Ordering::Relaxed).into()),
     ] {
         writeln!(out, "        {name:<12} {value}")?;

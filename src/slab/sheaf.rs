@@ -178,7 +178,8 @@ impl SheafPool {
             return Some(sheaf);
         }
         let memory = meta.take(size_of::<Header>() + capacity * size_of::<Object>())?;
-        let header = Header { next: core::ptr::null_mut(), capacity: capacity as u32, count: AtomicU32::new(0) };
+        let header =
+            Header { next: core::ptr::null_mut(), capacity: capacity as u32, count: AtomicU32::new(0) };
         let memory: NonNull<Header> = memory.cast();
         // SAFETY: a fresh piece of at least this size, aligned to a cache line; the slots after it are zeroed.
         unsafe { memory.write(header) };

@@ -47,7 +47,11 @@ pub(crate) struct Slab {
 
 impl Slab {
     /// Makes a slab whose objects are all free. `bitmap` is a record for classes that need one.
-    pub(crate) fn make(pages: &mut PageAlloc<'_>, class: usize, bitmap: Option<NonNull<Bitmap>>) -> Option<Self> {
+    pub(crate) fn make(
+        pages: &mut PageAlloc<'_>,
+        class: usize,
+        bitmap: Option<NonNull<Bitmap>>,
+    ) -> Option<Self> {
         let order = CLASSES[class].order;
         let first = pages.alloc_pages(order, Migratetype::Unmovable)?.pfn();
         let word = Word::new(Kind::Slab, pages.zone.id).with_class(class as u8).with_order(order);
@@ -134,14 +138,13 @@ impl Slab {
         bits & bit == 0
     }
 
-    /// Whether an object is free in the slab.
-    pub(crate) fn is_free(self, object: usize) -> bool {
-        self.bits().get(object / 64).is_some_and(|word| word.load(Ordering::Relaxed) >> (object % 64) & 1 == 1)
-    }
-
     /// The slab and the number of the object at this address: of this zone and class, or of any class. An
     /// `Err` says what the address is instead.
-    pub(crate) fn locate(address: usize, zone: u16, class: Option<usize>) -> Result<(Self, usize), NotAnObject> {
+    pub(crate) fn locate(
+        address: usize,
+        zone: u16,
+        class: Option<usize>,
+    ) -> Result<(Self, usize), NotAnObject> {
         let pfn = crate::page::section::pfn_of(address).ok_or(NotAnObject::Foreign)?;
         let word = MemMap.page(pfn).word();
         if word.kind() != Kind::Slab || word.zone() != zone {

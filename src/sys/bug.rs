@@ -30,23 +30,16 @@ impl Line {
         self
     }
 
-    pub(crate) fn hex(self, value: usize) -> Self {
-        self.text("0x").digits(value, 16)
-    }
-
-    pub(crate) fn decimal(self, value: usize) -> Self {
-        self.digits(value, 10)
-    }
-
-    fn digits(self, mut value: usize, base: usize) -> Self {
-        let mut digits = [0; 20];
+    /// A number in hexadecimal.
+    pub(crate) fn hex(self, mut value: usize) -> Self {
+        let mut digits = [0; 16];
         let mut at = digits.len();
         loop {
             at -= 1;
-            digits[at] = b"0123456789abcdef"[value % base];
-            value /= base;
+            digits[at] = b"0123456789abcdef"[value % 16];
+            value /= 16;
             if value == 0 {
-                return self.bytes(&digits[at..]);
+                return self.text("0x").bytes(&digits[at..]);
             }
         }
     }
@@ -102,7 +95,7 @@ mod tests {
     fn a_line_is_cut_not_overrun() {
         let line = Line::new().text(&"x".repeat(400));
         assert_eq!(line.length, Line::CAPACITY - 1);
-        let line = Line::new().hex(0xdead_beef).text(" ").decimal(0).text(" ").decimal(usize::MAX);
-        assert_eq!(&line.text[..line.length], b"pcpmalloc: 0xdeadbeef 0 18446744073709551615");
+        let line = Line::new().hex(0xdead_beef).text(" ").hex(0).text(" ").hex(usize::MAX);
+        assert_eq!(&line.text[..line.length], b"pcpmalloc: 0xdeadbeef 0x0 0xffffffffffffffff");
     }
 }

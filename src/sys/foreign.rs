@@ -39,8 +39,9 @@ fn executable_end() -> Option<usize> {
     }
     // SAFETY: the kernel gives the address and number of the executable's program headers, which stay mapped
     // and unchanged for the life of the process.
-    let headers =
-        unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance::<libc::Elf64_Phdr>(headers), count) };
+    let headers = unsafe {
+        core::slice::from_raw_parts(core::ptr::with_exposed_provenance::<libc::Elf64_Phdr>(headers), count)
+    };
     let base = headers.as_ptr().addr().wrapping_sub(
         headers.iter().find(|header| header.p_type == libc::PT_PHDR).map(|header| header.p_vaddr as usize)?,
     );

@@ -66,16 +66,6 @@ impl<T> Lock<T> {
         Guard { lock: self }
     }
 
-    /// The lock if it is free now.
-    pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
-        // Acquire: pairs with the Release in `release`, so that the last holder's writes are seen.
-        let taken = self.state.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok();
-        taken.then(|| {
-            self.owner.store(this_thread(), Ordering::Relaxed);
-            Guard { lock: self }
-        })
-    }
-
     #[inline]
     fn acquire(&self) {
         // Acquire: pairs with the Release in `release`, so that the last holder's writes are seen.

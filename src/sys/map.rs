@@ -12,16 +12,16 @@ use once_cell::race::OnceNonZeroUsize;
 use super::fault::{Call, strikes};
 use super::keep_errno;
 
-/// Bytes of a hugepage (PMD size) on x86_64 and on aarch64 with 4 KiB pages.
-pub(crate) const HUGEPAGE_SIZE: usize = 2 << 20;
-
 /// Bytes of a page of this machine, read once.
 pub(crate) fn os_page_size() -> usize {
     static SIZE: OnceNonZeroUsize = OnceNonZeroUsize::new();
     let read = || {
         // SAFETY: sysconf only reads a value of the C library.
         let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-        usize::try_from(size).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN.saturating_add(4095))
+        usize::try_from(size)
+            .ok()
+            .and_then(NonZeroUsize::new)
+            .unwrap_or(NonZeroUsize::MIN.saturating_add(4095))
     };
     SIZE.get_or_init(read).get()
 }

@@ -5,7 +5,7 @@
 //! where a program replaces some of them.
 //!
 //! No std: with it the library would import `__tls_get_addr` and be 30 times as large.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 #![allow(clippy::missing_safety_doc, reason = "the C standard and the glibc manual document these")]
 
 use core::ffi::{c_char, c_int, c_void};
@@ -13,6 +13,7 @@ use core::ffi::{c_char, c_int, c_void};
 use heap::c;
 
 /// A panic would be a bug of the allocator: one line, and the end. Nothing may unwind into C.
+#[cfg(not(test))]
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     heap::abort_on_panic(info)
