@@ -245,6 +245,9 @@ fn leave_other(other: Other) {
 
 /// The exit handler. Runs with the thread's other destructors; the first time it only asks to be run again, so
 /// that it comes after all that allocate or free.
+///
+/// # Safety
+/// The C library calls this, at a thread's exit, with the value that `attach` armed the key with.
 pub(crate) unsafe extern "C" fn on_exit(value: *mut libc::c_void) {
     // SAFETY: the value is what `attach` armed the key with: a cache of the global instance.
     let cache = unsafe { &*value.cast_const().cast::<ThreadCache>() };

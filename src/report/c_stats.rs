@@ -1,13 +1,13 @@
 //! The statistics functions of C, as plain functions: `mallinfo`, `mallinfo2`, `malloc_info`, `malloc_stats`.
 
-use core::ffi::c_int;
+use core::ffi::{c_int, c_void};
 use core::fmt::{self, Write};
 
 use super::print::{Buffered, print_all};
 use crate::base::pfn::PAGE_SIZE;
 use crate::front::global;
 use crate::slab::size_class::CLASSES;
-use crate::sys::set_errno;
+use crate::sys::{EINVAL, set_errno, stream};
 
 /// `struct mallinfo2` of glibc, in bytes unless it says otherwise.
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,17 +96,16 @@ pub fn malloc_stats() {
 /// or -1 where the stream did not take it.
 ///
 /// # Safety
-/// `stream` is an open stream.
-pub unsafe fn malloc_info(options: c_int, stream: *mut libc::FILE) -> c_int {
+/// `stream` is an open `FILE *`.
+pub unsafe fn malloc_info(options: c_int, stream: *mut c_void) -> c_int {
     if options != 0 {
-        set_errno(libc::EINVAL);
+        set_errno(EINVAL);
         return -1;
     }
     let mut taken = true;
     let mut out = Buffered::new(|bytes: &[u8]| {
-        // SAFETY: the caller vouches for the stream; the bytes are readable for their length.
-        let written = unsafe { libc::fwrite(bytes.as_ptr().cast(), 1, bytes.len(), stream) };
-        taken &= written == bytes.len();
+        // SAFETY: the caller vouches for the stream.
+        taken &= unsafe { stream::write(stream, bytes) };
     });
     let _ = write_xml(&mut out);
     drop(out);

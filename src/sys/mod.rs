@@ -19,7 +19,13 @@ pub(crate) mod map;
 #[cfg(not(loom))]
 pub(crate) mod slot;
 #[cfg(not(loom))]
+pub(crate) mod stream;
+#[cfg(not(loom))]
 pub(crate) mod thread;
+
+/// Wrong argument, as `errno` has it.
+#[cfg(not(loom))]
+pub(crate) use libc::EINVAL;
 
 /// Runs `call` and puts `errno` back to what it was before.
 #[cfg(not(loom))]

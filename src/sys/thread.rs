@@ -70,8 +70,9 @@ pub(crate) fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: 
     if strikes(Call::Fork) {
         return false;
     }
+    // libc's declaration takes `unsafe extern "C" fn`s; these are safe to call.
+    // SAFETY: this is pthread_atfork's type in POSIX, handlers that take and return nothing.
     unsafe extern "C" {
-        // libc's declaration takes `unsafe extern "C" fn`s; these are safe to call.
         fn pthread_atfork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> i32;
     }
     // SAFETY: the handlers stay where they are, as in `ExitKey::new`.

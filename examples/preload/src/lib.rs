@@ -114,7 +114,7 @@ export! {
     /// malloc_stats(3)
     fn malloc_stats() { c::malloc_stats() }
     /// malloc_info(3)
-    fn malloc_info(options: c_int, stream: *mut libc::FILE) -> c_int {
+    fn malloc_info(options: c_int, stream: *mut c_void) -> c_int {
         // SAFETY: as above.
         unsafe { c::malloc_info(options, stream) }
     }
