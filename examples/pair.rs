@@ -13,10 +13,9 @@ fn main() {
     let rounds: u64 = std::env::args().nth(1).and_then(|rounds| rounds.parse().ok()).unwrap_or(1_000);
     let layout = Layout::new::<[u64; 8]>();
     for _ in 0..rounds {
-        // SAFETY: the layout is not empty, and each block is freed once with the layout it was made for.
-        unsafe {
-            let block = black_box(alloc(layout));
-            dealloc(block, layout);
-        }
+        // SAFETY: the layout is not empty.
+        let block = black_box(unsafe { alloc(layout) });
+        // SAFETY: allocated just now with this layout.
+        unsafe { dealloc(block, layout) };
     }
 }

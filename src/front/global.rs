@@ -8,7 +8,6 @@ use super::registry::GLOBAL_ID;
 use super::state::State;
 use super::{fork, settings, thread};
 use crate::base::config::{Config, Foreign, Hugepages};
-use crate::page::section;
 use crate::sys::foreign::BrkHeap;
 use crate::sys::sync::{AtomicU32, AtomicUsize, Ordering};
 use crate::sys::thread::ExitKey;
@@ -51,7 +50,6 @@ fn start(config: &Config) {
     let brk = BrkHeap::now();
     BRK_START.store(brk.start, Ordering::Relaxed);
     BRK_END.store(brk.end, Ordering::Relaxed);
-    section::keep_tables_small();
     GLOBAL.configure(&settings::from_environment(*config));
     if let Some(key) = ExitKey::new(thread::on_exit) {
         EXIT_KEY.store(key.number() + 1, Ordering::Relaxed);

@@ -29,7 +29,7 @@ impl State {
             self.flush_cache(cache);
         }
         for class in 0..NR_CLASSES {
-            self.with_miss(None, class, |miss| flush_barn(miss));
+            self.with_miss(None, class, flush_barn);
         }
         self.with_parked(|parked| self.flush_cache(parked));
         for other in self.caches() {

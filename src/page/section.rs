@@ -166,6 +166,10 @@ fn make(slot: usize, entry: &AtomicPtr<Section>) -> bool {
     let Some(memory) = map::map(length, PAGE_SIZE) else { return false };
     map::advise_hugepages(memory, length, false);
     let section: NonNull<Section> = memory.cast();
+    // Relaxed: at worst two threads advise.
+    if NUMBERS.load(Ordering::Relaxed) == 0 {
+        keep_tables_small();
+    }
     // Relaxed: only uniqueness counts here.
     let number = NUMBERS.fetch_add(1, Ordering::Relaxed) as usize + 1;
     if number >= NR_SECTIONS {
@@ -188,7 +192,7 @@ fn make(slot: usize, entry: &AtomicPtr<Section>) -> bool {
 }
 
 /// Keeps the tables themselves off hugepages where those come unasked: one touched entry would cost 2 MiB.
-pub(crate) fn keep_tables_small() {
+fn keep_tables_small() {
     fn advise<T>(table: &'static [T]) {
         let page = map::os_page_size();
         let start = table.as_ptr().expose_provenance().next_multiple_of(page);

@@ -119,7 +119,7 @@ const fn clamp(value: usize, least: usize, most: usize) -> usize {
 #[inline(always)]
 pub(crate) fn class_of(size: usize) -> usize {
     debug_assert!(size <= MAX_SIZE);
-    usize::from(BY_SIZE[(size + 7) / 8 % BY_SIZE.len()])
+    usize::from(BY_SIZE[((size + 7) >> 3) % BY_SIZE.len()])
 }
 
 /// As `BY_SIZE` in units of 16 bytes, with nothing below the class of 16: every C block is 16-aligned.
@@ -137,7 +137,7 @@ static BY_SIZE_16: [u8; MAX_SIZE / 16 + 1] = {
 #[inline(always)]
 pub(crate) fn class_of_16(size: usize) -> usize {
     debug_assert!(size <= MAX_SIZE);
-    usize::from(BY_SIZE_16[(size + 15) / 16 % BY_SIZE_16.len()])
+    usize::from(BY_SIZE_16[((size + 15) >> 4) % BY_SIZE_16.len()])
 }
 
 impl SizeClass {

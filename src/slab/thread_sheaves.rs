@@ -145,8 +145,10 @@ impl ThreadSheaves {
     /// Takes a sheaf apart for the fast path. There must be none.
     fn attach_main(&self, sheaf: Sheaf) {
         let base = sheaf.slots();
-        // SAFETY: `count` and `capacity` slots from the first on are within the sheaf, or one past it.
-        let (top, end) = unsafe { (base.add(sheaf.count()), base.add(sheaf.capacity())) };
+        // SAFETY: `count` slots from the first on are within the sheaf, or end where it does.
+        let top = unsafe { base.add(sheaf.count()) };
+        // SAFETY: `capacity` slots from the first on end where the sheaf does.
+        let end = unsafe { base.add(sheaf.capacity()) };
         self.base.store(base, Ordering::Relaxed);
         self.top.store(top, Ordering::Relaxed);
         self.end.store(end, Ordering::Relaxed);

@@ -73,8 +73,8 @@ static void locked(void) {
     size_t after = resident();
     // A pageblock of 2 MiB, and what describes it.
     CHECKF(after - before <= 6 * MIB, "%zu KiB for 2000 blocks of 64 bytes", (after - before) / KIB);
-    for (size_t i = SMALL; i < BLOCKS; i++) CHECK((block[i] = malloc(10000)) != NULL);
-    size_t asked = (BLOCKS - SMALL) * (size_t)10000;
+    for (size_t i = SMALL; i < BLOCKS; i++) CHECK((block[i] = malloc(8000)) != NULL);
+    size_t asked = (BLOCKS - SMALL) * (size_t)8000;
     after = resident();
     CHECKF(after - before <= asked + asked / 3 + 10 * MIB, "%zu KiB for %zu", (after - before) / KIB,
            asked / KIB);

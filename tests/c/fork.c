@@ -133,6 +133,12 @@ static void under_contention(int children) {
 
 static atomic_int forks, failed;
 
+// One signal in a millisecond: a timer that repeated would leave no time between two slow forks.
+static void arm_timer(void) {
+    struct itimerval soon = {{0, 0}, {0, 1000}};
+    CHECK(setitimer(ITIMER_REAL, &soon, NULL) == 0);
+}
+
 static void fork_in_handler(int signal) {
     (void)signal;
     int error = errno;
@@ -140,7 +146,7 @@ static void fork_in_handler(int signal) {
     if (child == 0) _exit(0);
     int status;
     if (child < 0 || waitpid(child, &status, 0) != child || status != 0) atomic_fetch_add(&failed, 1);
-    atomic_fetch_add(&forks, 1);
+    if (atomic_fetch_add(&forks, 1) < 300) arm_timer();
     errno = error;
 }
 
@@ -156,12 +162,11 @@ static void from_a_signal_handler(int threads) {
     CHECK(pthread_sigmask(SIG_UNBLOCK, &alarm_only, NULL) == 0);
     struct sigaction action = {.sa_handler = fork_in_handler, .sa_flags = SA_RESTART};
     CHECK(sigaction(SIGALRM, &action, NULL) == 0);
-    struct itimerval every = {{0, 1000}, {0, 1000}}, never = {{0, 0}, {0, 0}};
-    CHECK(setitimer(ITIMER_REAL, &every, NULL) == 0);
+    arm_timer();
     uint64_t random = 5;
     char *own[300] = {NULL};
     size_t bytes[300] = {0};
-    while (atomic_load(&forks) < 300) {
+    while (atomic_load(&forks) <= 300) {
         size_t at = next_random(&random) % COUNT(own);
         CHECK(intact(own[at], bytes[at], bytes[at], at));
         free(own[at]);
@@ -170,7 +175,6 @@ static void from_a_signal_handler(int threads) {
         CHECK(own[at] != NULL);
         fill(own[at], bytes[at], at);
     }
-    CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
     CHECKF(failed == 0, "%d children failed", failed);
     for (size_t at = 0; at < COUNT(own); at++) free(own[at]);
     atomic_store(&done, 1);
