@@ -13,7 +13,7 @@ use pcpmalloc::{Config, Instance, Migratetype};
 const HELD: usize = 16;
 
 fn rounds(instance: &Instance, order: u32, rounds: u64) {
-    let mut held = [std::ptr::null_mut(); HELD];
+    let mut held: [*mut u8; HELD] = [std::ptr::null_mut(); HELD];
     for round in 0..rounds {
         let place = &mut held[round as usize % HELD];
         if !place.is_null() {
