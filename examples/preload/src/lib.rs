@@ -4,7 +4,7 @@
 //! The C++ operators are not exported: libstdc++'s own call `malloc` and `free`, hence these, and stay right
 //! where a program replaces some of them.
 //!
-//! No std: with it the library would import `__tls_get_addr` and be 30 times as large.
+//! No std: with it the library would import `__tls_get_addr` (docs/ARCHITECTURE.md, "Decisions overruled").
 #![cfg_attr(not(test), no_std)]
 #![allow(clippy::missing_safety_doc, reason = "the C standard and the glibc manual document these")]
 
