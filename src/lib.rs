@@ -58,3 +58,12 @@ mod exports {
 
 #[cfg(not(loom))]
 pub use exports::*;
+
+/// What loom checks in tests/loom.rs.
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod loom_exports {
+    pub use crate::sys::bracket::{Bracket, Inside};
+    pub use crate::sys::handoff;
+    pub use crate::sys::lock::{Guard, Lock};
+}

@@ -45,14 +45,16 @@ impl Instance {
     /// Allocates; null means out of memory. Every size, 0 included, and alignment that a layout can express
     /// works.
     pub fn alloc(&self, layout: Layout) -> *mut u8 {
+        let Some(layout) = not_empty(layout) else { return core::ptr::null_mut() };
         let state = self.state();
-        pointer(state.alloc(thread::of(state), not_empty(layout)))
+        pointer(state.alloc(thread::of(state), layout))
     }
 
     /// Allocates memory that reads as zero; null means out of memory.
     pub fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        let Some(layout) = not_empty(layout) else { return core::ptr::null_mut() };
         let state = self.state();
-        pointer(state.alloc_zeroed(thread::of(state), not_empty(layout)))
+        pointer(state.alloc_zeroed(thread::of(state), layout))
     }
 
     /// Frees a block.
@@ -61,9 +63,9 @@ impl Instance {
     /// The block is this instance's, of this layout, and nobody uses it any more.
     pub unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let state = self.state();
-        if let Some(block) = NonNull::new(block) {
+        if let (Some(block), Some(layout)) = (NonNull::new(block), not_empty(layout)) {
             // SAFETY: the caller vouches for the block.
-            unsafe { state.free(thread::of(state), block, not_empty(layout)) };
+            unsafe { state.free(thread::of(state), block, layout) };
         }
     }
 
@@ -74,12 +76,12 @@ impl Instance {
     /// `isize::MAX`.
     pub unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let state = self.state();
-        let (Some(block), Ok(new)) = (NonNull::new(block), Layout::from_size_align(size, layout.align()))
-        else {
+        let new = Layout::from_size_align(size, layout.align()).ok().and_then(not_empty);
+        let (Some(block), Some(old), Some(new)) = (NonNull::new(block), not_empty(layout), new) else {
             return core::ptr::null_mut();
         };
         // SAFETY: the caller vouches for the block.
-        pointer(unsafe { state.realloc(thread::of(state), block, not_empty(layout), not_empty(new)) })
+        pointer(unsafe { state.realloc(thread::of(state), block, old, new) })
     }
 
     /// Allocates a block of 2^`order` pages of 4 KiB, aligned to its size. Orders 0 to 16; null for others, and
@@ -134,13 +136,10 @@ impl Instance {
     }
 }
 
-/// The layout with room for at least a byte, which has an address of the right alignment.
-fn not_empty(layout: Layout) -> Layout {
-    if layout.size() > 0 {
-        return layout;
-    }
-    // One byte of any alignment is a layout, but for the largest, which nobody can serve anyway.
-    Layout::from_size_align(1, layout.align()).unwrap_or(layout)
+/// The layout with room for at least a byte, which has an address of the right alignment. `None` for alignment
+/// 2^63, of which only the empty layout exists and which no address but null has.
+fn not_empty(layout: Layout) -> Option<Layout> {
+    if layout.size() > 0 { Some(layout) } else { Layout::from_size_align(1, layout.align()).ok() }
 }
 
 impl Drop for Instance {

@@ -89,11 +89,6 @@ impl Threads {
         self.parked_count -= 1;
         Some(cache)
     }
-
-    /// Takes a parked cache, preferring one with objects.
-    fn pop_any(&mut self) -> Option<NonNull<ThreadCache>> {
-        self.pop_parked().or_else(|| pop(&mut self.idle))
-    }
 }
 
 fn pop(stack: &mut *mut ThreadCache) -> Option<NonNull<ThreadCache>> {
@@ -184,19 +179,15 @@ fn attach() -> Option<&'static ThreadCache> {
 
 /// A cache for the calling thread: a dead thread's, or a new one.
 fn adopt(state: &State) -> Option<&ThreadCache> {
-    let parked = state.threads.lock().pop_any();
-    let cache = match parked {
+    let cache = match state.take_any() {
         Some(cache) => cache,
         None => make(state)?,
     };
-    // SAFETY: a cache of this instance exists as long as it does; popping or making it made it ours.
-    let cache = unsafe { cache.as_ref() };
-    cache.live.store(1, Ordering::Relaxed);
     cache.exit_rounds.store(0, Ordering::Relaxed);
     Some(cache)
 }
 
-fn make(state: &State) -> Option<NonNull<ThreadCache>> {
+fn make(state: &State) -> Option<&ThreadCache> {
     let memory: NonNull<ThreadCache> = state.meta.take(size_of::<ThreadCache>())?.cast();
     let cache = ThreadCache {
         sheaves: [const { ThreadSheaves::new() }; NR_CLASSES],
@@ -210,25 +201,26 @@ fn make(state: &State) -> Option<NonNull<ThreadCache>> {
     // SAFETY: a fresh record of this size, aligned to a cache line, that nobody else knows.
     unsafe { memory.write(cache) };
     let mut threads = state.threads.lock();
-    // SAFETY: written just now.
-    unsafe { memory.as_ref() }.next.store(threads.all, Ordering::Relaxed);
+    // SAFETY: written just now, and never unmade as long as the instance exists.
+    let cache = unsafe { memory.as_ref() };
+    cache.next.store(threads.all, Ordering::Relaxed);
     threads.all = memory.as_ptr();
     threads.made += 1;
-    Some(memory)
+    Some(cache)
 }
 
 /// Takes a cache whose thread is done with it.
 fn park(state: &State, cache: &ThreadCache) {
-    cache.live.store(0, Ordering::Relaxed);
     let mut threads = state.threads.lock();
     if threads.parked_count < MAX_PARKED {
+        cache.live.store(0, Ordering::Relaxed);
         push(&mut threads.parked, cache);
         threads.parked_count += 1;
         return;
     }
     drop(threads);
     state.flush_cache(cache);
-    push(&mut state.threads.lock().idle, cache);
+    state.keep_idle(cache);
 }
 
 /// Gives a cache of another instance back, if that instance still exists.
@@ -283,16 +275,40 @@ impl State {
 
     /// Runs `work` on every parked cache: they are nobody's for as long as it takes.
     pub(crate) fn with_parked(&self, mut work: impl FnMut(&ThreadCache)) {
-        let mut threads = self.threads.lock();
-        let mut taken = core::mem::replace(&mut threads.parked, core::ptr::null_mut());
-        threads.parked_count = 0;
-        drop(threads);
-        while let Some(cache) = pop(&mut taken) {
-            // SAFETY: a cache of this instance, taken off its stack just now.
-            let cache = unsafe { cache.as_ref() };
+        while let Some(cache) = self.take_parked() {
             work(cache);
-            push(&mut self.threads.lock().idle, cache);
+            self.keep_idle(cache);
         }
+    }
+
+    /// Takes a parked cache. It counts as live until it is kept again, so that a fork's child does not take it
+    /// for whole while somebody works on it.
+    fn take_parked(&self) -> Option<&ThreadCache> {
+        self.take_cache(Threads::pop_parked)
+    }
+
+    /// Takes a dead thread's cache, preferring one with objects.
+    fn take_any(&self) -> Option<&ThreadCache> {
+        self.take_cache(|threads| threads.pop_parked().or_else(|| pop(&mut threads.idle)))
+    }
+
+    fn take_cache(
+        &self,
+        take: impl FnOnce(&mut Threads) -> Option<NonNull<ThreadCache>>,
+    ) -> Option<&ThreadCache> {
+        let mut threads = self.threads.lock();
+        let cache = take(&mut threads)?;
+        // SAFETY: a cache of this instance, which exists as long as it does.
+        let cache = unsafe { cache.as_ref() };
+        cache.live.store(1, Ordering::Relaxed);
+        Some(cache)
+    }
+
+    /// Keeps an empty cache for a thread to come.
+    fn keep_idle(&self, cache: &ThreadCache) {
+        let mut threads = self.threads.lock();
+        cache.live.store(0, Ordering::Relaxed);
+        push(&mut threads.idle, cache);
     }
 
     /// The page allocator for the calling thread, which owns `cache` if there is one.

@@ -16,6 +16,7 @@ use crate::base::pfn::{
     PAGE_SHIFT, PAGE_SIZE, PAGEBLOCKS_PER_SECTION, PAGES_PER_SECTION, Pfn, SECTION_SHIFT,
 };
 use crate::sys::bug::bug_on;
+use crate::sys::handoff;
 use crate::sys::map;
 use crate::sys::sync::{AtomicPtr, AtomicU32, Ordering};
 
@@ -108,9 +109,8 @@ fn bug_on_null<T>(pointer: Option<T>) -> T {
 
 #[inline]
 fn section_by_number(number: usize) -> &'static Section {
-    // Acquire: pairs with the Release in `make`, so that the section's own fields are seen. `number` is 16
-    // bits, and the table has 2^16 entries.
-    let section = SECTIONS[number & (NR_SECTIONS - 1)].load(Ordering::Acquire);
+    // `number` is 16 bits, and the table has 2^16 entries.
+    let section = handoff::published(&SECTIONS[number & (NR_SECTIONS - 1)]);
     bug_on!(section.is_null(), "a page of no section: a link was overwritten");
     // SAFETY: a non-null entry is a mapped, zeroed and filled `Section` that is never unmapped; it is made of
     // atomics and of fields that do not change after publication.
@@ -121,10 +121,8 @@ fn section_by_number(number: usize) -> &'static Section {
 #[inline(always)]
 fn section_of(address: usize) -> Option<&'static Section> {
     let entry = TABLE.get(address >> SECTION_SHIFT)?;
-    // Acquire: pairs with the Release in `make`. A plain load on x86_64.
-    let section = entry.load(Ordering::Acquire);
     // SAFETY: as in `section_by_number`.
-    unsafe { section.as_ref() }
+    unsafe { handoff::published(entry).as_ref() }
 }
 
 /// The page that holds `address`, `None` where no arena has touched the section.
@@ -141,11 +139,11 @@ pub(crate) fn pfn_of(address: usize) -> Option<Pfn> {
 
 /// The sections that exist, as the first page of each.
 pub(crate) fn sections() -> impl Iterator<Item = Pfn> {
-    // Acquire: pairs with the Release in `make`.
-    let numbers = (NUMBERS.load(Ordering::Acquire) as usize).min(NR_SECTIONS - 1);
+    // Relaxed: whoever looks for pages of a zone holds its lock, and so came after the sections that it has.
+    let numbers = (NUMBERS.load(Ordering::Relaxed) as usize).min(NR_SECTIONS - 1);
     (1..=numbers)
-        // A number that was only just given out has no section yet. Acquire: as above; pairs with `make`.
-        .filter(|number| !SECTIONS[*number].load(Ordering::Acquire).is_null())
+        // A number that was only just given out has no section yet.
+        .filter(|number| !handoff::published(&SECTIONS[*number]).is_null())
         .filter_map(|number| Pfn::new(number as u16, 0))
 }
 
@@ -155,8 +153,7 @@ pub(crate) fn cover(address: NonNull<u8>, length: usize) -> bool {
     let start = address.as_ptr().expose_provenance();
     let Some(last) = start.checked_add(length - 1) else { return false };
     (start >> SECTION_SHIFT..=last >> SECTION_SHIFT).all(|slot| {
-        // Acquire: as in `section_of`; pairs with the Release in `make`.
-        TABLE.get(slot).is_some_and(|entry| !entry.load(Ordering::Acquire).is_null() || make(slot, entry))
+        TABLE.get(slot).is_some_and(|entry| !handoff::published(entry).is_null() || make(slot, entry))
     })
 }
 
@@ -182,12 +179,10 @@ fn make(slot: usize, entry: &AtomicPtr<Section>) -> bool {
     let fields = unsafe { &mut *section.as_ptr() };
     fields.slot = slot as u32;
     fields.number = number as u32;
-    // Release: pairs with the Acquire of every look-up by number.
-    SECTIONS[number].store(section.as_ptr(), Ordering::Release);
-    // Release: pairs with the Acquire of every look-up by address. Where another thread was first, its section
-    // serves, and this one stays, empty and known by its number only: somebody may be walking the numbers.
-    let _ =
-        entry.compare_exchange(core::ptr::null_mut(), section.as_ptr(), Ordering::Release, Ordering::Relaxed);
+    handoff::publish(&SECTIONS[number], section.as_ptr());
+    // Where another thread was first, its section serves, and this one stays, empty and known by its number
+    // only: somebody may be walking the numbers.
+    handoff::publish(entry, section.as_ptr());
     true
 }
 

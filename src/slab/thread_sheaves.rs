@@ -15,6 +15,7 @@ use super::size_class::{CLASSES, MAX_LEVEL, SizeClass};
 use crate::base::budget::Budget;
 use crate::page::meta::Meta;
 use crate::page::page_alloc::PageAlloc;
+use crate::sys::handoff;
 use crate::sys::sync::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
 /// A thread's objects of one class. One cache line, so that a hit touches that and a slot.
@@ -103,8 +104,7 @@ impl ThreadSheaves {
 
     /// Objects in both sheaves. Exact only while nobody uses them.
     pub(crate) fn count(&self) -> usize {
-        // Acquire: pairs with the Release in `put_spare`.
-        let spare = self.spare.load(Ordering::Acquire);
+        let spare = handoff::published(&self.spare);
         // SAFETY: the spare is null or a sheaf of this cache's instance, which exists as long as the cache.
         self.main_count() + unsafe { Sheaf::peek_count(spare) }
     }
@@ -116,17 +116,13 @@ impl ThreadSheaves {
 
     /// Takes the spare sheaf, from any thread.
     fn take_spare(&self) -> Option<Sheaf> {
-        // Acquire: pairs with the Release in `put_spare`, so that the sheaf's contents are seen.
-        let header = self.spare.swap(core::ptr::null_mut(), Ordering::Acquire);
-        // SAFETY: `put_spare` gave the handle up with `into_raw`, and the swap made this thread the only one
-        // to find it.
-        unsafe { Sheaf::from_raw(header) }
+        // SAFETY: `put_spare` gave the handle up with `into_raw`, and of all that take only one thread finds it.
+        unsafe { Sheaf::from_raw(handoff::take(&self.spare)) }
     }
 
     /// Makes a sheaf the spare one. The owner alone does this, after it took the one before.
     fn put_spare(&self, sheaf: Sheaf) {
-        // Release: pairs with the Acquire in `take_spare`. There is no spare to lose: only the owner puts one.
-        self.spare.store(sheaf.into_raw(), Ordering::Release);
+        handoff::put(&self.spare, sheaf.into_raw());
     }
 
     /// Puts the main sheaf together again, and leaves the thread without one.

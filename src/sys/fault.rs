@@ -24,7 +24,36 @@ pub enum Call {
     Any = 127,
 }
 
-#[cfg(debug_assertions)]
+/// The crate's unit tests run side by side in one process, so there each thread has failures of its own.
+#[cfg(all(debug_assertions, test))]
+mod armed {
+    use super::Call;
+    use std::cell::Cell;
+
+    std::thread_local! {
+        /// The kinds of calls, how many to let pass, and how many then fail.
+        static ARMED: Cell<(u32, u64, u64)> = const { Cell::new((0, 0, 0)) };
+    }
+
+    pub(super) fn arm(call: Call, pass: u64, fail: u64) {
+        ARMED.set((call as u32, pass, fail));
+    }
+
+    pub(super) fn left() -> u64 {
+        ARMED.get().2
+    }
+
+    pub(super) fn strikes(call: Call) -> bool {
+        let (calls, pass, fail) = ARMED.get();
+        if calls & call as u32 == 0 || fail == 0 {
+            return false;
+        }
+        ARMED.set(if pass > 0 { (calls, pass - 1, fail) } else { (calls, 0, fail - 1) });
+        pass == 0
+    }
+}
+
+#[cfg(all(debug_assertions, not(test)))]
 mod armed {
     use super::Call;
     use crate::sys::sync::{AtomicU32, AtomicU64, Ordering};

@@ -7,6 +7,7 @@
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 
+use super::futex::Futex;
 use super::sync::{AtomicU32, AtomicUsize, Ordering};
 
 const FREE: u32 = 0;
@@ -16,12 +17,12 @@ const CONTENDED: u32 = 2;
 
 /// How often a locker looks again before it sleeps. Holds are some hundred nanoseconds; more spinning than one
 /// hold only burns the core that the holder may need.
-const SPINS: u32 = 100;
+const SPINS: u32 = if cfg!(loom) { 1 } else { 100 };
 
 /// A value behind a futex lock.
 #[repr(C)]
 pub(crate) struct Lock<T> {
-    state: AtomicU32,
+    state: Futex,
     /// 1 while fork's prepare handler holds the lock. Written only by the holder.
     forking: AtomicU32,
     /// The holder's thread pointer, 0 when free. Only ever compared with the reader's own.
@@ -42,7 +43,7 @@ impl<T> Lock<T> {
     #[cfg(not(loom))]
     pub(crate) const fn new(value: T) -> Self {
         Self {
-            state: AtomicU32::new(FREE),
+            state: Futex::new(FREE),
             forking: AtomicU32::new(0),
             owner: AtomicUsize::new(0),
             value: UnsafeCell::new(value),
@@ -52,7 +53,7 @@ impl<T> Lock<T> {
     #[cfg(loom)]
     pub(crate) fn new(value: T) -> Self {
         Self {
-            state: AtomicU32::new(FREE),
+            state: Futex::new(FREE),
             forking: AtomicU32::new(0),
             owner: AtomicUsize::new(0),
             value: UnsafeCell::new(value),
@@ -69,7 +70,7 @@ impl<T> Lock<T> {
     #[inline]
     fn acquire(&self) {
         // Acquire: pairs with the Release in `release`, so that the last holder's writes are seen.
-        if self.state.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        if self.state.word.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_err() {
             self.acquire_contended();
         }
         // Relaxed: only this thread ever finds its own pointer here.
@@ -80,8 +81,12 @@ impl<T> Lock<T> {
     fn acquire_contended(&self) {
         for _ in 0..SPINS {
             // Acquire: pairs with the Release in `release`.
-            if self.state.load(Ordering::Relaxed) == FREE
-                && self.state.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            if self.state.word.load(Ordering::Relaxed) == FREE
+                && self
+                    .state
+                    .word
+                    .compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed)
+                    .is_ok()
             {
                 return;
             }
@@ -89,8 +94,8 @@ impl<T> Lock<T> {
         }
         // Acquire: pairs with the Release in `release`. CONTENDED also where nobody waits: at worst one
         // needless wake, never a lost one.
-        while self.state.swap(CONTENDED, Ordering::Acquire) != FREE {
-            wait(&self.state, CONTENDED);
+        while self.state.word.swap(CONTENDED, Ordering::Acquire) != FREE {
+            self.state.wait(CONTENDED);
         }
     }
 
@@ -98,8 +103,8 @@ impl<T> Lock<T> {
     fn release(&self) {
         self.owner.store(0, Ordering::Relaxed);
         // Release: pairs with the Acquire of whoever takes the lock next.
-        if self.state.swap(FREE, Ordering::Release) == CONTENDED {
-            wake(&self.state);
+        if self.state.word.swap(FREE, Ordering::Release) == CONTENDED {
+            self.state.wake();
         }
     }
 }
@@ -159,36 +164,6 @@ fn spin() {
     core::hint::spin_loop();
 }
 
-/// Sleeps while `word` holds `expected`; may return early.
-#[cfg(not(loom))]
-fn wait(word: &AtomicU32, expected: u32) {
-    super::keep_errno(|| {
-        // SAFETY: FUTEX_WAIT only reads the aligned word, which outlives the call through the borrow; a null
-        // timeout waits without end.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                word.as_ptr(),
-                libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-                expected,
-                core::ptr::null::<libc::timespec>(),
-            )
-        }
-    });
-}
-
-/// Wakes one sleeper.
-#[cfg(not(loom))]
-#[cold]
-fn wake(word: &AtomicU32) {
-    super::keep_errno(|| {
-        // SAFETY: FUTEX_WAKE uses the word's address as a key and does not access it.
-        unsafe {
-            libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1)
-        }
-    });
-}
-
 #[cfg(loom)]
 fn this_thread() -> usize {
     1
@@ -198,11 +173,3 @@ fn this_thread() -> usize {
 fn spin() {
     loom::thread::yield_now();
 }
-
-#[cfg(loom)]
-fn wait(_: &AtomicU32, _: u32) {
-    loom::thread::yield_now();
-}
-
-#[cfg(loom)]
-fn wake(_: &AtomicU32) {}

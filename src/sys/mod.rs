@@ -3,6 +3,8 @@
 //! keeps `errno`, so that a face alone decides what `errno` a program sees.
 
 pub(crate) mod bracket;
+pub(crate) mod futex;
+pub(crate) mod handoff;
 pub(crate) mod lock;
 pub(crate) mod sync;
 

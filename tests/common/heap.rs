@@ -85,8 +85,12 @@ impl Block {
         }
         // After a realloc the last part may be the beginning of what was a whole page.
         let rest = pages.remainder();
-        let skip = if rest.len() >= 8 && rest[..8] == (bytes.len() / 4096).to_ne_bytes() { 8 } else { 0 };
-        assert!(all_are(&rest[skip..], self.seed), "{self:?} was overwritten in its last part");
+        let start = rest.len().min(8);
+        let numbered = rest[..start] == (bytes.len() / 4096).to_ne_bytes()[..start];
+        assert!(
+            all_are(&rest[if numbered { start } else { 0 }..], self.seed),
+            "{self:?} was overwritten in its last part"
+        );
     }
 
     /// Reallocates, checks that what both sizes share was kept, and fills the block anew. False where the instance

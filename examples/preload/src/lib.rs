@@ -8,7 +8,7 @@
 #![cfg_attr(not(test), no_std)]
 #![allow(clippy::missing_safety_doc, reason = "the C standard and the glibc manual document these")]
 
-use core::ffi::{c_char, c_int, c_void};
+use core::ffi::{c_int, c_void};
 
 use heap::c;
 
@@ -150,6 +150,4 @@ export! {
         // SAFETY: as above.
         unsafe { c::posix_memalign(target.cast(), align, size) }
     }
-    /// The version of the library, as text.
-    fn pcpmalloc_version() -> *const c_char { concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast() }
 }
