@@ -39,8 +39,8 @@ mod exports {
     pub use crate::page::buddy::ZoneEvents;
     pub use crate::page::validate::{Census, Violation};
     pub use crate::report::{
-        abort_on_panic, buddyinfo, instance_buddyinfo, instance_slabinfo, instance_zoneinfo, print_at_exit,
-        slabinfo, validate, zoneinfo,
+        abort_on_panic, buddyinfo, instance_buddyinfo, instance_slabinfo, instance_zoneinfo, slabinfo,
+        validate, zoneinfo,
     };
 
     /// What the C functions mean, as plain functions.
@@ -63,7 +63,7 @@ pub use exports::*;
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod loom_exports {
-    pub use crate::sys::bracket::{Bracket, Inside};
-    pub use crate::sys::handoff;
-    pub use crate::sys::lock::{Guard, Lock};
+    pub use crate::sys::bracket::Bracket;
+    pub use crate::sys::handoff::{publish, published, put, take};
+    pub use crate::sys::lock::Lock;
 }

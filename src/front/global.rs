@@ -60,6 +60,12 @@ fn start(config: &Config) {
     fork::register();
 }
 
+/// Whether the heap is in use and its settings ask for a report at the end.
+pub(crate) fn is_verbose() -> bool {
+    // Acquire: pairs with the Release in `start`.
+    PHASE.load(Ordering::Acquire) == READY && GLOBAL.verbose.load(Ordering::Relaxed)
+}
+
 /// The key that tells of threads' exits; `None` where there was none to be had.
 pub(crate) fn exit_key() -> Option<ExitKey> {
     EXIT_KEY.load(Ordering::Relaxed).checked_sub(1).map(ExitKey::from_number)
@@ -141,7 +147,7 @@ impl PcpMalloc {
         self
     }
 
-    /// Whether the heap's state is printed to stderr when the process ends; the preload library does so.
+    /// Whether buddyinfo, slabinfo and zoneinfo are printed to stderr when the process ends.
     /// Variable: `PCPMALLOC_VERBOSE`.
     #[must_use]
     pub const fn verbose(mut self, on: bool) -> Self {

@@ -8,7 +8,7 @@ mod kernel;
 mod print;
 
 pub use kernel::{buddyinfo, instance_buddyinfo, instance_slabinfo, instance_zoneinfo, slabinfo, zoneinfo};
-pub use print::{abort_on_panic, print_at_exit};
+pub use print::abort_on_panic;
 
 use crate::front::global;
 use crate::front::validate::Usage;

@@ -1,12 +1,10 @@
 //! Reports to stderr, through a buffer on the stack.
-#![forbid(unsafe_code)]
 
 use core::fmt::{self, Write};
 
 use super::{buddyinfo, slabinfo, zoneinfo};
 use crate::front::global;
 use crate::sys::bug::{Line, write_stderr};
-use crate::sys::sync::Ordering;
 
 /// Collects what is written and passes it on in lines or more.
 pub(crate) struct Buffered<F: FnMut(&[u8])> {
@@ -52,13 +50,19 @@ pub(crate) fn print_all() {
     let _ = buddyinfo(&mut out).and_then(|()| slabinfo(&mut out)).and_then(|()| zoneinfo(&mut out));
 }
 
-/// Prints the heap's state to stderr if the settings ask for it (`PCPMALLOC_VERBOSE=1`). The preload library
-/// calls this when the process ends.
-pub fn print_at_exit() {
-    if global::ready().verbose.load(Ordering::Relaxed) {
+/// Runs when the process ends, after its exit handlers: prints the heap's state to stderr if the settings ask
+/// for it (`PCPMALLOC_VERBOSE=1`).
+extern "C" fn print_at_exit() {
+    if global::is_verbose() {
         print_all();
     }
 }
+
+// SAFETY: the C runtime calls the functions in this section without arguments of interest when the object is
+// unloaded or the process ends; `print_at_exit` takes none and is there for as long as the object.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static AT_EXIT: extern "C" fn() = print_at_exit;
 
 /// Prints what a panic says, on one line, and ends the process: the panic handler of a library without std.
 pub fn abort_on_panic(info: &core::panic::PanicInfo<'_>) -> ! {

@@ -17,7 +17,7 @@ const REMOTE_TURNS: u32 = if cfg!(loom) { 2 } else { 2000 };
 
 /// A value with one owner and rare remote visitors.
 #[repr(C)]
-pub(crate) struct Bracket<T> {
+pub struct Bracket<T> {
     /// 1 while the owner is inside.
     busy: AtomicU32,
     /// 1 while a remote is inside, or waits to be.
@@ -30,19 +30,21 @@ pub(crate) struct Bracket<T> {
 unsafe impl<T: Send> Sync for Bracket<T> {}
 
 /// The right to the value; leaves on drop.
-pub(crate) struct Inside<'a, T> {
+pub struct Inside<'a, T> {
     flag: &'a AtomicU32,
     value: &'a UnsafeCell<T>,
 }
 
 impl<T> Bracket<T> {
+    /// With nobody inside.
     #[cfg(not(loom))]
-    pub(crate) const fn new(value: T) -> Self {
+    pub const fn new(value: T) -> Self {
         Self { busy: AtomicU32::new(0), remote: AtomicU32::new(0), value: UnsafeCell::new(value) }
     }
 
+    /// With nobody inside.
     #[cfg(loom)]
-    pub(crate) fn new(value: T) -> Self {
+    pub fn new(value: T) -> Self {
         Self { busy: AtomicU32::new(0), remote: AtomicU32::new(0), value: UnsafeCell::new(value) }
     }
 
@@ -52,7 +54,7 @@ impl<T> Bracket<T> {
     /// # Safety
     /// Only the owning thread may call this.
     #[inline]
-    pub(crate) unsafe fn owner(&self) -> Option<Inside<'_, T>> {
+    pub unsafe fn owner(&self) -> Option<Inside<'_, T>> {
         // Relaxed: only the owner writes `busy`.
         if self.busy.load(Ordering::Relaxed) != 0 {
             return None;
@@ -68,7 +70,7 @@ impl<T> Bracket<T> {
 
     /// Somebody else goes in; `None` where the owner or another remote is inside and stays, or where the
     /// kernel has no `membarrier`.
-    pub(crate) fn remote(&self) -> Option<Inside<'_, T>> {
+    pub fn remote(&self) -> Option<Inside<'_, T>> {
         // Acquire: pairs with the Release with which the last remote left.
         self.remote.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).ok()?;
         let inside = Inside { flag: &self.remote, value: &self.value };

@@ -1,6 +1,6 @@
 //! A word to sleep on.
 
-use super::sync::{AtomicU32, Ordering};
+use super::sync::AtomicU32;
 
 /// The word; its user decides what the values mean.
 #[repr(C)]
@@ -69,7 +69,7 @@ impl Futex {
     pub(crate) fn wait(&self, expected: u32) {
         let (mutex, condvar) = &self.sleepers;
         let guard = mutex.lock().expect("loom's mutex");
-        if self.word.load(Ordering::Relaxed) == expected {
+        if self.word.load(super::sync::Ordering::Relaxed) == expected {
             drop(condvar.wait(guard).expect("loom's condvar"));
         }
     }

@@ -10,27 +10,27 @@ use super::sync::{AtomicPtr, Ordering};
 /// Leaves a value for whoever takes it. Only one thread puts, and only where it has taken (or seen taken) what
 /// was there before: anything else would be lost.
 #[inline]
-pub(crate) fn put<T>(place: &AtomicPtr<T>, value: *mut T) {
+pub fn put<T>(place: &AtomicPtr<T>, value: *mut T) {
     // Release: pairs with the Acquire in `take`, so that whoever takes the value sees what was written to it.
     place.store(value, Ordering::Release);
 }
 
 /// Takes what was put, from any thread; null where there is nothing. Of several that try only one gets it.
 #[inline]
-pub(crate) fn take<T>(place: &AtomicPtr<T>) -> *mut T {
+pub fn take<T>(place: &AtomicPtr<T>) -> *mut T {
     // Acquire: pairs with the Release in `put`.
     place.swap(core::ptr::null_mut(), Ordering::Acquire)
 }
 
 /// Shows a value to everybody, for good. False where another thread was first: its value stays.
-pub(crate) fn publish<T>(place: &AtomicPtr<T>, value: *mut T) -> bool {
+pub fn publish<T>(place: &AtomicPtr<T>, value: *mut T) -> bool {
     // Release: pairs with the Acquire in `published`, so that whoever finds the value sees what was written to it.
     place.compare_exchange(core::ptr::null_mut(), value, Ordering::Release, Ordering::Relaxed).is_ok()
 }
 
-/// What was published; null where nothing was.
+/// Looks at what was published, or put; null where nothing was. Only published values are there to stay.
 #[inline(always)]
-pub(crate) fn published<T>(place: &AtomicPtr<T>) -> *mut T {
-    // Acquire: pairs with the Release in `publish`. A plain load on x86_64.
+pub fn published<T>(place: &AtomicPtr<T>) -> *mut T {
+    // Acquire: pairs with the Release in `publish` and in `put`. A plain load on x86_64.
     place.load(Ordering::Acquire)
 }

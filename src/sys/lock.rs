@@ -21,7 +21,7 @@ const SPINS: u32 = if cfg!(loom) { 1 } else { 100 };
 
 /// A value behind a futex lock.
 #[repr(C)]
-pub(crate) struct Lock<T> {
+pub struct Lock<T> {
     state: Futex,
     /// 1 while fork's prepare handler holds the lock. Written only by the holder.
     forking: AtomicU32,
@@ -35,13 +35,14 @@ pub(crate) struct Lock<T> {
 unsafe impl<T: Send> Sync for Lock<T> {}
 
 /// The right to the value; releases on drop.
-pub(crate) struct Guard<'a, T> {
+pub struct Guard<'a, T> {
     lock: &'a Lock<T>,
 }
 
 impl<T> Lock<T> {
+    /// A free lock.
     #[cfg(not(loom))]
-    pub(crate) const fn new(value: T) -> Self {
+    pub const fn new(value: T) -> Self {
         Self {
             state: Futex::new(FREE),
             forking: AtomicU32::new(0),
@@ -50,8 +51,9 @@ impl<T> Lock<T> {
         }
     }
 
+    /// A free lock.
     #[cfg(loom)]
-    pub(crate) fn new(value: T) -> Self {
+    pub fn new(value: T) -> Self {
         Self {
             state: Futex::new(FREE),
             forking: AtomicU32::new(0),
@@ -62,7 +64,7 @@ impl<T> Lock<T> {
 
     /// Waits for the lock.
     #[inline]
-    pub(crate) fn lock(&self) -> Guard<'_, T> {
+    pub fn lock(&self) -> Guard<'_, T> {
         self.acquire();
         Guard { lock: self }
     }

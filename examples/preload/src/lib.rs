@@ -29,16 +29,6 @@ static ON_LOAD: extern "C" fn() = {
     on_load
 };
 
-/// Runs when the process ends, after the program's own exit handlers.
-#[used]
-#[unsafe(link_section = ".fini_array")]
-static ON_EXIT: extern "C" fn() = {
-    extern "C" fn on_exit() {
-        heap::print_at_exit();
-    }
-    on_exit
-};
-
 /// Exports functions of C under their names, and under other names for the same.
 macro_rules! export {
     ($($(#[doc = $doc:literal])* fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? $body:block)*) => {
