@@ -131,6 +131,19 @@ impl List {
         })
     }
 
+    /// The elements, last to first.
+    pub(crate) fn iter_back<'a, L: Links>(
+        &self,
+        links: &'a L,
+    ) -> impl Iterator<Item = NonZeroU32> + use<'a, L> {
+        let mut next = self.tail;
+        core::iter::from_fn(move || {
+            let element = next?;
+            next = links.link(element).prev();
+            Some(element)
+        })
+    }
+
     /// Whether the links and the length agree, walking at most `length` steps.
     pub(crate) fn is_sound(&self, links: &impl Links) -> bool {
         let mut prev = None;
@@ -180,6 +193,9 @@ mod tests {
                 }
                 prop_assert!(list.is_sound(&table));
                 prop_assert_eq!(list.len(), model.len());
+                let mut back: Vec<_> = list.iter_back(&table).map(NonZeroU32::get).collect();
+                back.reverse();
+                prop_assert_eq!(&back, &Vec::from(model.clone()));
                 prop_assert_eq!(list.iter(&table).map(NonZeroU32::get).collect::<Vec<_>>(), Vec::from(model.clone()));
             }
         }

@@ -73,15 +73,17 @@ impl Buddy {
     /// Takes a block that has something to give back, from the cold end.
     fn isolate_dirty(&mut self) -> Option<FreeBlock> {
         let found = Order::PAGEBLOCK.and_above().find_map(|order| {
-            let blocks = self.areas[order.index()].lists[DIRTY].iter(&MemMap);
-            blocks.map(pfn).filter(|pfn| !MemMap.pageblock(*pfn).hugetlb()).last()
+            let mut blocks = self.areas[order.index()].lists[DIRTY].iter_back(&MemMap).map(pfn);
+            blocks.find(|pfn| !MemMap.pageblock(*pfn).hugetlb())
         })?;
         let mut block = self.take_block(found);
         while block.order() > PURGE_ORDER {
+            // One half at least is dirty, and that is the one to go on with.
             let (lower, upper) = block.split();
-            let upper = self.as_clean_as_it_is(upper);
-            self.insert(upper);
-            block = lower;
+            let (lower, upper) = (self.as_clean_as_it_is(lower), self.as_clean_as_it_is(upper));
+            let (dirty, other) = if lower.zeroed() { (upper, lower) } else { (lower, upper) };
+            self.insert(other);
+            block = dirty;
         }
         let block = self.leave_whole(block);
         self.count_taken(&block);
