@@ -146,18 +146,24 @@ impl State {
         size: usize,
         align: usize,
     ) -> Option<(NonNull<u8>, bool)> {
-        let pages = size.div_ceil(PAGE_SIZE).max(1);
-        if size < DEDICATED_FROM && align <= PAGEBLOCK_SIZE {
+        let run = || {
+            let pages = size.div_ceil(PAGE_SIZE).max(1);
             let order = Order::covering(align.div_ceil(PAGE_SIZE));
-            if let Some(run) = self.with_pages(cache, |source| source.alloc_run(pages, order)) {
-                return Some((MemMap.address(run.start), run.zeroed));
-            }
-            if size < PAGEBLOCK_SIZE {
-                return None;
-            }
+            let run = self.with_pages(cache, |source| source.alloc_run(pages, order))?;
+            Some((MemMap.address(run.start), run.zeroed))
+        };
+        let dedicated = || Some((self.zone.map_dedicated(size, align)?, true));
+        // Each is a way out for the other: an arena can lie across two sections, which a run cannot; and where
+        // the address space is used up, what is free of it is in the arenas.
+        if align > PAGEBLOCK_SIZE {
+            dedicated()
+        } else if size >= DEDICATED_FROM {
+            dedicated().or_else(run)
+        } else if size >= PAGEBLOCK_SIZE {
+            run().or_else(dedicated)
+        } else {
+            run()
         }
-        // Also where no run was found: an arena can lie across two sections, a run cannot.
-        Some((self.zone.map_dedicated(size, align)?, true))
     }
 
     /// Frees what `alloc_large` of this instance returned.
@@ -205,9 +211,9 @@ impl State {
         let (pfn, kind) = self.large_at(address, "realloc");
         if kind == Kind::Run {
             let pages = size.div_ceil(PAGE_SIZE);
-            // A run that would be a mapping of its own had better become one.
-            let resized =
-                size < DEDICATED_FROM && self.with_pages(cache, |source| source.resize_run(pfn, pages));
+            // A run that grows to what has a mapping of its own had better get one.
+            let stays = size < DEDICATED_FROM || pages <= MemMap.page(pfn).run_pages();
+            let resized = stays && self.with_pages(cache, |source| source.resize_run(pfn, pages));
             return resized.then_some(address);
         }
         // SAFETY: the word says that a mapping of its own starts here. Moving it keeps the alignment of a

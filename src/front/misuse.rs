@@ -61,6 +61,7 @@ fn in_dedicated(address: usize) -> Address {
 
 /// Says what was wrong and ends the process. `what` is `free`, `realloc` or `malloc_usable_size`.
 #[cold]
+#[inline(never)]
 pub(crate) fn report(what: &str, address: usize) -> ! {
     let line = Line::new();
     let line = match (what_is(address), what) {

@@ -15,7 +15,7 @@ use super::mm_types::{FreeBlock, Kind, Word};
 use super::section::MemMap;
 use crate::base::list::List;
 use crate::base::pfn::{Migratetype, NR_ORDERS, Order, PAGEBLOCK_PAGES, Pfn};
-use crate::sys::bug::bug_on;
+use crate::sys::bug::{bug, bug_on};
 
 /// Lists of an order below a pageblock's: one a migratetype.
 pub(crate) const NR_LISTS: usize = 3;
@@ -287,6 +287,6 @@ pub(crate) fn element(pfn: Pfn) -> NonZeroU32 {
 pub(crate) fn pfn(element: NonZeroU32) -> Pfn {
     match Pfn::from_raw(element.get()) {
         Some(pfn) => pfn,
-        None => crate::sys::bug::Line::new().text("bug: page 0 on a list").abort(),
+        None => bug("bug: page 0 on a list"),
     }
 }

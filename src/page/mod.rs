@@ -13,3 +13,6 @@ pub(crate) mod run;
 pub(crate) mod section;
 pub(crate) mod validate;
 pub(crate) mod zone;
+
+#[cfg(test)]
+pub(crate) mod tests;

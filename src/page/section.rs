@@ -15,7 +15,7 @@ use crate::base::list::{Link, Links};
 use crate::base::pfn::{
     PAGE_SHIFT, PAGE_SIZE, PAGEBLOCKS_PER_SECTION, PAGES_PER_SECTION, Pfn, SECTION_SHIFT,
 };
-use crate::sys::bug::bug_on;
+use crate::sys::bug::{bug, bug_on};
 use crate::sys::handoff;
 use crate::sys::map;
 use crate::sys::sync::{AtomicPtr, AtomicU32, Ordering};
@@ -89,21 +89,16 @@ impl Links for MemMap {
     fn link(&self, element: NonZeroU32) -> &Link {
         match Pfn::from_raw(element.get()) {
             Some(pfn) => &self.page(pfn).link,
-            None => unreachable_link(),
+            None => bug("bug: a link of page 0"),
         }
     }
-}
-
-#[cold]
-fn unreachable_link() -> ! {
-    crate::sys::bug::Line::new().text("bug: a link of page 0").abort()
 }
 
 #[inline]
 fn bug_on_null<T>(pointer: Option<T>) -> T {
     match pointer {
         Some(pointer) => pointer,
-        None => unreachable_link(),
+        None => bug("bug: a page at address 0"),
     }
 }
 

@@ -193,7 +193,7 @@ impl Node {
         };
         let was_full = slab.free_objects() == 0;
         if !slab.give(index) {
-            Line::new().text("double free at ").hex(object.addr()).abort();
+            double_free(object);
         }
         self.free += 1;
         if was_full {
@@ -219,8 +219,15 @@ impl Node {
     }
 }
 
+#[cold]
+#[inline(never)]
+fn double_free(object: Object) -> ! {
+    Line::new().text("double free at ").hex(object.addr()).abort()
+}
+
 /// Says what was wrong with an address that was freed as an object, and ends the process.
 #[cold]
+#[inline(never)]
 fn misfree(what: NotAnObject, object: Object) -> ! {
     let what = match what {
         NotAnObject::Foreign => "double free at ",
