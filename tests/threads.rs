@@ -6,7 +6,7 @@ mod heap;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Barrier, Mutex};
+use std::sync::{Barrier, RwLock};
 use std::thread;
 
 use heap::{Block, Random, alone, class_bytes, figure, layout, zoneinfo};
@@ -14,6 +14,21 @@ use pcpmalloc::{Config, Instance, Migratetype, Usage};
 
 fn new_heap() -> Instance {
     Instance::new(Config::new()).expect("an instance")
+}
+
+/// Runs `work` on `count` threads and joins each: the end of a scope alone waits for their work, but not for their exit
+/// handlers, which still use the heap.
+fn on_threads(count: usize, work: impl Fn(usize) + Sync) {
+    thread::scope(|scope| {
+        let spawn = |number| {
+            let work = &work;
+            // Small stacks, so that a thousand fit anywhere.
+            let thread = thread::Builder::new().stack_size(256 << 10);
+            thread.spawn_scoped(scope, move || work(number)).expect("a thread starts")
+        };
+        let threads: Vec<_> = (0..count).map(spawn).collect();
+        threads.into_iter().for_each(|thread| thread.join().expect("a thread ends"));
+    });
 }
 
 /// Counts again, of a heap in which nothing is live, and of which other threads' caches can be taken.
@@ -122,13 +137,14 @@ fn churn_of_pages_while_high_orders_go_on_and_off() {
     let heap = new_heap();
     let left = AtomicUsize::new(4);
     thread::scope(|scope| {
-        for seed in 0..4 {
+        let spawn = |seed| {
             let (heap, left) = (&heap, &left);
             scope.spawn(move || {
                 churn_pages(heap, seed);
                 left.fetch_sub(1, Ordering::Relaxed);
-            });
-        }
+            })
+        };
+        let threads: Vec<_> = (0..4).map(spawn).collect();
         for turn in 0_usize.. {
             heap.set_pcp_high_orders(turn % 2 == 1);
             if turn % 8 == 0 {
@@ -139,6 +155,7 @@ fn churn_of_pages_while_high_orders_go_on_and_off() {
             }
             thread::yield_now();
         }
+        threads.into_iter().for_each(|thread| thread.join().expect("a thread ends"));
     });
     check_empty(&heap);
     heap.trim();
@@ -182,7 +199,7 @@ fn producers_and_a_consumer() {
     let (sender, receiver) = channel::<Block>();
     let waiting = AtomicUsize::new(0);
     thread::scope(|scope| {
-        for seed in 0..3 {
+        let spawn = |seed| {
             let (heap, sender, waiting) = (&heap, sender.clone(), &waiting);
             scope.spawn(move || {
                 let mut random = Random(seed);
@@ -195,13 +212,15 @@ fn producers_and_a_consumer() {
                     waiting.fetch_add(1, Ordering::Relaxed);
                     sender.send(block).expect("the consumer is there");
                 }
-            });
-        }
+            })
+        };
+        let producers: Vec<_> = (0..3).map(spawn).collect();
         drop(sender);
         for block in receiver {
             waiting.fetch_sub(1, Ordering::Relaxed);
             block.free(&heap);
         }
+        producers.into_iter().for_each(|producer| producer.join().expect("a producer ends"));
     });
     let usage = check_empty(&heap);
     // At most some 2,000 blocks were under way at any time: the heap must not hold all that ever passed.
@@ -218,7 +237,7 @@ fn caches_of_dead_threads_are_used_again() {
     };
     let meta_after = |threads: usize| {
         for number in 0..threads {
-            thread::scope(|scope| scope.spawn(|| round(&heap, number)).join().expect("a thread ends"));
+            on_threads(1, |_| round(&heap, number));
         }
         (figure(&zoneinfo(&heap), "meta"), zoneinfo(&heap).matches("cpu:").count())
     };
@@ -229,14 +248,9 @@ fn caches_of_dead_threads_are_used_again() {
     // Sixty at once need sixty, once.
     for _ in 0..5 {
         let barrier = Barrier::new(60);
-        thread::scope(|scope| {
-            for number in 0..60 {
-                let (heap, barrier) = (&heap, &barrier);
-                scope.spawn(move || {
-                    round(heap, number);
-                    barrier.wait();
-                });
-            }
+        on_threads(60, |number| {
+            round(&heap, number);
+            barrier.wait();
         });
     }
     let caches = zoneinfo(&heap).matches("cpu:").count();
@@ -247,7 +261,7 @@ fn caches_of_dead_threads_are_used_again() {
 #[test]
 fn heaps_end_while_threads_have_caches_of_them() {
     const ROUNDS: usize = 40;
-    let slots: Mutex<Option<Instance>> = Mutex::new(None);
+    let slots: RwLock<Option<Instance>> = RwLock::new(None);
     let (started, done) = (Barrier::new(4), Barrier::new(4));
     thread::scope(|scope| {
         for seed in 0..3 {
@@ -255,7 +269,7 @@ fn heaps_end_while_threads_have_caches_of_them() {
             scope.spawn(move || {
                 for round in 0..ROUNDS {
                     started.wait();
-                    let heap = slots.lock().expect("no panic");
+                    let heap = slots.read().expect("no panic");
                     let heap = heap.as_ref().expect("a heap");
                     let mut random = Random(seed << 32 | round as u64);
                     for _ in 0..200 {
@@ -270,10 +284,10 @@ fn heaps_end_while_threads_have_caches_of_them() {
         }
         for _ in 0..ROUNDS {
             // Each has the number that the one before had, and another generation.
-            *slots.lock().expect("no panic") = Some(new_heap());
+            *slots.write().expect("no panic") = Some(new_heap());
             started.wait();
             done.wait();
-            let heap = slots.lock().expect("no panic").take().expect("a heap");
+            let heap = slots.write().expect("no panic").take().expect("a heap");
             heap.validate().unwrap_or_else(|violation| panic!("{violation}"));
         }
     });
@@ -282,26 +296,21 @@ fn heaps_end_while_threads_have_caches_of_them() {
 #[test]
 fn a_thread_uses_more_heaps_than_its_table_holds() {
     let heaps: Vec<_> = (0..21).map(|_| new_heap()).collect();
-    thread::scope(|scope| {
-        for seed in 0..2 {
-            let heaps = &heaps;
-            scope.spawn(move || {
-                let mut random = Random(seed);
-                let mut live: Vec<Vec<Block>> = heaps.iter().map(|_| Vec::new()).collect();
-                for _ in 0..20_000 {
-                    let at = random.below(heaps.len());
-                    if random.below(2) == 0 || live[at].is_empty() {
-                        let layout = layout(random.below(600), 8);
-                        live[at].push(Block::new(&heaps[at], layout, at as u8 + 1).expect("memory"));
-                    } else {
-                        let block = random.below(live[at].len());
-                        live[at].swap_remove(block).free(&heaps[at]);
-                    }
-                }
-                for (heap, blocks) in heaps.iter().zip(live) {
-                    blocks.into_iter().for_each(|block| block.free(heap));
-                }
-            });
+    on_threads(2, |seed| {
+        let mut random = Random(seed as u64);
+        let mut live: Vec<Vec<Block>> = heaps.iter().map(|_| Vec::new()).collect();
+        for _ in 0..20_000 {
+            let at = random.below(heaps.len());
+            if random.below(2) == 0 || live[at].is_empty() {
+                let layout = layout(random.below(600), 8);
+                live[at].push(Block::new(&heaps[at], layout, at as u8 + 1).expect("memory"));
+            } else {
+                let block = random.below(live[at].len());
+                live[at].swap_remove(block).free(&heaps[at]);
+            }
+        }
+        for (heap, blocks) in heaps.iter().zip(live) {
+            blocks.into_iter().for_each(|block| block.free(heap));
         }
     });
     for heap in &heaps {
@@ -380,9 +389,7 @@ fn heaps_come_and_go_on_many_threads() {
         // Threads that start and end meanwhile take and leave caches of a heap that stays.
         let heap = new_heap();
         while !stop.load(Ordering::Relaxed) {
-            thread::scope(|inner| {
-                inner.spawn(|| Block::new(&heap, layout(90, 8), 1).expect("memory").free(&heap));
-            });
+            on_threads(1, |_| Block::new(&heap, layout(90, 8), 1).expect("memory").free(&heap));
         }
         check_empty(&heap);
     });
@@ -395,18 +402,12 @@ fn a_thousand_threads_at_once() {
     }
     let heap = new_heap();
     let barrier = Barrier::new(1_000);
-    thread::scope(|scope| {
-        for number in 0..1_000_usize {
-            let (heap, barrier) = (&heap, &barrier);
-            let work = move || {
-                let blocks: Vec<_> = (1..20)
-                    .map(|step| Block::new(heap, layout(step * 40, 8), number as u8).expect("memory"))
-                    .collect();
-                barrier.wait();
-                blocks.into_iter().for_each(|block| block.free(heap));
-            };
-            thread::Builder::new().stack_size(64 << 10).spawn_scoped(scope, work).expect("a thread starts");
-        }
+    on_threads(1_000, |number| {
+        let blocks: Vec<_> = (1..20)
+            .map(|step| Block::new(&heap, layout(step * 40, 8), number as u8).expect("memory"))
+            .collect();
+        barrier.wait();
+        blocks.into_iter().for_each(|block| block.free(&heap));
     });
     let usage = check_empty(&heap);
     let live: usize = (1..20).map(|step| class_bytes(step * 40)).sum::<usize>() * 1_000;

@@ -29,7 +29,10 @@ extern "C" fn parent() {
 
 extern "C" fn child() {
     for_each(State::fork_release);
-    for_each(|state| state.forget_other_threads(thread::existing(state)));
+    for_each(|state| {
+        state.zone.fork_child();
+        state.forget_other_threads(thread::existing(state));
+    });
     registry::registry().fork_release();
 }
 

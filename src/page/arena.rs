@@ -47,7 +47,7 @@ impl Zone {
             if buddy.dirty_pageblocks <= keep(self, &buddy) {
                 return purged;
             }
-            let Some(block) = buddy.isolate_dirty() else { return purged };
+            let Some(block) = buddy.isolate_dirty(usize::MAX) else { return purged };
             drop(buddy);
             let (pageblocks, done) = discard_dirty(&block);
             let mut buddy = self.lock();
@@ -71,7 +71,7 @@ impl Zone {
 
 impl Buddy {
     /// Takes a block that has something to give back, from the cold end.
-    fn isolate_dirty(&mut self) -> Option<FreeBlock> {
+    pub(super) fn isolate_dirty(&mut self, _most: usize) -> Option<FreeBlock> {
         let found = Order::PAGEBLOCK.and_above().find_map(|order| {
             let mut blocks = self.areas[order.index()].lists[DIRTY].iter_back(&MemMap).map(pfn);
             blocks.find(|pfn| !MemMap.pageblock(*pfn).hugetlb())
@@ -141,7 +141,7 @@ pub(crate) unsafe fn unmap_all(zone: u16) {
 }
 
 /// Makes the pages of a pageblock nobody's.
-fn forget(first: Pfn) {
+pub(super) fn forget(first: Pfn) {
     for index in 0..PAGEBLOCK_PAGES {
         let page = MemMap.page(first.add(index));
         // Reading first keeps struct pages that were never used unbacked.

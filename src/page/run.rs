@@ -88,7 +88,7 @@ impl Buddy {
 
     /// Takes `count` pageblocks that are wholly free, out of whatever blocks they are part of. Returns whether
     /// all of them read as zero.
-    fn carve(&mut self, start: Pfn, count: usize) -> bool {
+    pub(super) fn carve(&mut self, start: Pfn, count: usize) -> bool {
         let end = start.index() + count * PAGEBLOCK_PAGES;
         let mut zeroed = true;
         let mut index = start.index();
@@ -123,7 +123,7 @@ impl Buddy {
     }
 
     /// The start of the free block that holds this whole free pageblock.
-    fn whole_block_of(&self, pfn: Pfn) -> Option<Pfn> {
+    pub(super) fn whole_block_of(&self, pfn: Pfn) -> Option<Pfn> {
         Order::PAGEBLOCK.and_above().find_map(|order| {
             let head = pfn.align_down(order);
             let word = MemMap.page(head).word();

@@ -264,16 +264,20 @@ impl Zone {
         self.batch.store(batch, Ordering::Relaxed);
     }
 
-    /// Takes the zone's locks before a fork, in their order.
+    /// Takes the zone's lock before a fork. Not `growing`: its holder may wait for `buddy`, which the forking
+    /// thread may hold, if it forks from a signal handler that interrupted it.
     pub(crate) fn fork_prepare(&self) {
-        self.growing.fork_prepare();
         self.buddy.fork_prepare();
     }
 
-    /// Releases them in parent and child.
+    /// Releases it in parent and child.
     pub(crate) fn fork_release(&self) {
         self.buddy.fork_release();
-        self.growing.fork_release();
+    }
+
+    /// In the child: nobody is growing the zone any more. An arena that was being mapped is lost to the child.
+    pub(crate) fn fork_child(&self) {
+        self.growing.fork_reset();
     }
 }
 

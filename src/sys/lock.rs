@@ -1,4 +1,4 @@
-//! The one lock: a futex word with bounded spinning, an owner, and what fork needs.
+//! The one lock: a futex word that names its owner, with bounded spinning, and what fork needs.
 //!
 //! Everybody below `report/` may use it. It guards the value that it holds. The lock order of the whole crate
 //! stands in docs/ARCHITECTURE.md. std's mutex would not do: it cannot be released in a fork child by anyone
@@ -8,12 +8,12 @@ use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 
 use super::futex::Futex;
-use super::sync::{AtomicU32, AtomicUsize, Ordering};
+use super::sync::{AtomicU32, Ordering};
 
+/// The word of a lock that nobody holds. Any other is the owner's number, and `WAITERS`.
 const FREE: u32 = 0;
-const LOCKED: u32 = 1;
-/// Locked, and somebody may sleep in the kernel.
-const CONTENDED: u32 = 2;
+/// Somebody may sleep in the kernel.
+const WAITERS: u32 = 1;
 
 /// How often a locker looks again before it sleeps. Holds are some hundred nanoseconds; more spinning than one
 /// hold only burns the core that the holder may need.
@@ -25,8 +25,6 @@ pub struct Lock<T> {
     state: Futex,
     /// 1 while fork's prepare handler holds the lock. Written only by the holder.
     forking: AtomicU32,
-    /// The holder's thread pointer, 0 when free. Only ever compared with the reader's own.
-    owner: AtomicUsize,
     value: UnsafeCell<T>,
 }
 
@@ -46,7 +44,6 @@ impl<T> Lock<T> {
         Self {
             state: Futex::new(FREE),
             forking: AtomicU32::new(0),
-            owner: AtomicUsize::new(0),
             value: UnsafeCell::new(value),
         }
     }
@@ -57,7 +54,6 @@ impl<T> Lock<T> {
         Self {
             state: Futex::new(FREE),
             forking: AtomicU32::new(0),
-            owner: AtomicUsize::new(0),
             value: UnsafeCell::new(value),
         }
     }
@@ -71,41 +67,43 @@ impl<T> Lock<T> {
 
     #[inline]
     fn acquire(&self) {
-        // Acquire: pairs with the Release in `release`, so that the last holder's writes are seen.
-        if self.state.word.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        if !self.take(FREE, owner_number()) {
             self.acquire_contended();
         }
-        // Relaxed: only this thread ever finds its own pointer here.
-        self.owner.store(this_thread(), Ordering::Relaxed);
+    }
+
+    /// Changes the word from `from` to `to`, if it is that.
+    #[inline]
+    fn take(&self, from: u32, to: u32) -> bool {
+        // Acquire: pairs with the Release in `release`, so that the last holder's writes are seen.
+        self.state.word.compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     #[cold]
     fn acquire_contended(&self) {
         for _ in 0..SPINS {
-            // Acquire: pairs with the Release in `release`.
-            if self.state.word.load(Ordering::Relaxed) == FREE
-                && self
-                    .state
-                    .word
-                    .compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed)
-                    .is_ok()
-            {
+            if self.state.word.load(Ordering::Relaxed) == FREE && self.take(FREE, owner_number()) {
                 return;
             }
             spin();
         }
-        // Acquire: pairs with the Release in `release`. CONTENDED also where nobody waits: at worst one
-        // needless wake, never a lost one.
-        while self.state.word.swap(CONTENDED, Ordering::Acquire) != FREE {
-            self.state.wait(CONTENDED);
+        loop {
+            let word = self.state.word.load(Ordering::Relaxed);
+            if word == FREE {
+                // Whoever slept takes it with WAITERS: others may still sleep. At worst one needless wake.
+                if self.take(FREE, owner_number() | WAITERS) {
+                    return;
+                }
+            } else if word & WAITERS != 0 || self.take(word, word | WAITERS) {
+                self.state.wait(word | WAITERS);
+            }
         }
     }
 
     #[inline]
     fn release(&self) {
-        self.owner.store(0, Ordering::Relaxed);
         // Release: pairs with the Acquire of whoever takes the lock next.
-        if self.state.word.swap(FREE, Ordering::Release) == CONTENDED {
+        if self.state.word.swap(FREE, Ordering::Release) & WAITERS != 0 {
             self.state.wake();
         }
     }
@@ -116,15 +114,29 @@ impl<T> Lock<T> {
     /// Takes the lock before a fork, unless the calling thread holds it already: a signal handler that forks
     /// may have interrupted the holder, which goes on in parent and child alike.
     pub(crate) fn fork_prepare(&self) {
-        if self.owner.load(Ordering::Relaxed) == this_thread() {
+        if self.is_mine() {
             return;
         }
         self.acquire();
         self.forking.store(1, Ordering::Relaxed);
     }
 
+    /// Whether the calling thread holds the lock. The word says so from the very step that takes the lock.
+    fn is_mine(&self) -> bool {
+        // Relaxed: only this thread writes its own number.
+        self.state.word.load(Ordering::Relaxed) & !WAITERS == owner_number()
+    }
+
+    /// In a fork's child: frees a lock that prepare left alone and that another thread held, which the child
+    /// does not have. For locks that guard nothing which that thread could have left half done.
+    pub(crate) fn fork_reset(&self) {
+        if !self.is_mine() {
+            self.state.word.store(FREE, Ordering::Relaxed);
+        }
+    }
+
     /// Undoes `fork_prepare` in the parent and in the child. The child's forking thread has its parent's
-    /// thread pointer, so an owner that prepare skipped is still right there.
+    /// number, so an owner that prepare skipped is still right there.
     pub(crate) fn fork_release(&self) {
         if self.forking.load(Ordering::Relaxed) == 1 {
             self.forking.store(0, Ordering::Relaxed);
@@ -158,17 +170,27 @@ impl<T> Drop for Guard<'_, T> {
     }
 }
 
+/// The calling thread's number: its thread pointer in units of 64 bytes, which two threads' pointers are apart,
+/// without the lowest bit, which is `WAITERS`, and never 0. Two threads 128 GiB apart could share one; then a
+/// fork would take one's lock for the other's, and only in that moment.
 #[cfg(not(loom))]
-use super::thread::this_thread;
+#[inline]
+fn owner_number() -> u32 {
+    match ((super::thread::this_thread() >> 6) as u32) << 1 {
+        FREE => 2,
+        number => number,
+    }
+}
 
 #[cfg(not(loom))]
 fn spin() {
     core::hint::spin_loop();
 }
 
+/// Forks, which alone ask who it is, are not modelled.
 #[cfg(loom)]
-fn this_thread() -> usize {
-    1
+fn owner_number() -> u32 {
+    2
 }
 
 #[cfg(loom)]
