@@ -289,7 +289,7 @@ impl Buddy {
 }
 
 /// Adds a new arena section by section.
-fn add_sections(buddy: &mut Buddy, address: NonNull<u8>, length: usize, hugetlb: bool) {
+pub(super) fn add_sections(buddy: &mut Buddy, address: NonNull<u8>, length: usize, hugetlb: bool) {
     let start = address.as_ptr().addr();
     let mut at = start;
     while at < start + length {

@@ -41,21 +41,13 @@ impl<T> Lock<T> {
     /// A free lock.
     #[cfg(not(loom))]
     pub const fn new(value: T) -> Self {
-        Self {
-            state: Futex::new(FREE),
-            forking: AtomicU32::new(0),
-            value: UnsafeCell::new(value),
-        }
+        Self { state: Futex::new(FREE), forking: AtomicU32::new(0), value: UnsafeCell::new(value) }
     }
 
     /// A free lock.
     #[cfg(loom)]
     pub fn new(value: T) -> Self {
-        Self {
-            state: Futex::new(FREE),
-            forking: AtomicU32::new(0),
-            value: UnsafeCell::new(value),
-        }
+        Self { state: Futex::new(FREE), forking: AtomicU32::new(0), value: UnsafeCell::new(value) }
     }
 
     /// Waits for the lock.

@@ -197,7 +197,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_buddy_allocator_is_its_model(steps in prop::collection::vec(step(), 1..150)) {

@@ -164,7 +164,7 @@ fn a_batch_that_steals_does_not_search_again() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever the types, every page is found, and none twice.
     #[test]

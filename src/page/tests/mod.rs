@@ -99,7 +99,10 @@ impl Field {
 
     /// The free blocks as (first page, pages, zeroed), by address.
     pub(super) fn free_blocks(&self) -> Vec<(usize, usize, bool)> {
-        free_blocks(&self.buddy).into_iter().map(|(pfn, pages, zeroed)| (pfn.index(), pages, zeroed)).collect()
+        free_blocks(&self.buddy)
+            .into_iter()
+            .map(|(pfn, pages, zeroed)| (pfn.index(), pages, zeroed))
+            .collect()
     }
 }
 
