@@ -93,7 +93,12 @@ impl Instance {
         let state = self.state();
         state.fit_budget();
         let order = Order::new(order);
-        let block = state.with_pages(thread::of(state), |pages| pages.alloc_pages(order, migratetype));
+        let cache = thread::of(state);
+        let take = || state.with_pages(cache, |pages| pages.alloc_pages(order, migratetype));
+        let block = take().or_else(|| {
+            state.reclaim(cache);
+            take()
+        });
         let Some(block) = block else { return core::ptr::null_mut() };
         let page = MemMap.page(block.pfn());
         page.set_run_pages(block.pages());

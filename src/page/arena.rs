@@ -44,10 +44,11 @@ impl Zone {
         let mut purged = 0;
         loop {
             let mut buddy = self.lock();
-            if buddy.dirty_pageblocks <= keep(self, &buddy) {
+            let excess = buddy.dirty_pageblocks.saturating_sub(keep(self, &buddy));
+            if excess == 0 {
                 return purged;
             }
-            let Some(block) = buddy.isolate_dirty(usize::MAX) else { return purged };
+            let Some(block) = buddy.isolate_dirty(excess) else { return purged };
             drop(buddy);
             let (pageblocks, done) = discard_dirty(&block);
             let mut buddy = self.lock();
@@ -70,18 +71,19 @@ impl Zone {
 }
 
 impl Buddy {
-    /// Takes a block that has something to give back, from the cold end.
-    pub(super) fn isolate_dirty(&mut self, _most: usize) -> Option<FreeBlock> {
+    /// Takes a block that has something to give back, from the cold end, with 1 to `most` dirty pageblocks.
+    pub(super) fn isolate_dirty(&mut self, most: usize) -> Option<FreeBlock> {
         let found = Order::PAGEBLOCK.and_above().find_map(|order| {
             let mut blocks = self.areas[order.index()].lists[DIRTY].iter_back(&MemMap).map(pfn);
             blocks.find(|pfn| !MemMap.pageblock(*pfn).hugetlb())
         })?;
         let mut block = self.take_block(found);
-        while block.order() > PURGE_ORDER {
-            // One half at least is dirty, and that is the one to go on with.
+        while block.order() > PURGE_ORDER || block.order() > Order::PAGEBLOCK && dirty_in(&block) > most {
+            // One half at least is dirty, and that is the one to go on with; the upper one if both are, since
+            // the lower one is taken first.
             let (lower, upper) = block.split();
             let (lower, upper) = (self.as_clean_as_it_is(lower), self.as_clean_as_it_is(upper));
-            let (dirty, other) = if lower.zeroed() { (upper, lower) } else { (lower, upper) };
+            let (dirty, other) = if upper.zeroed() { (lower, upper) } else { (upper, lower) };
             self.insert(other);
             block = dirty;
         }
@@ -89,6 +91,12 @@ impl Buddy {
         self.count_taken(&block);
         Some(block)
     }
+}
+
+/// Pageblocks of a whole free block that may be backed.
+fn dirty_in(block: &FreeBlock) -> usize {
+    let pageblocks = (0..block.pages()).step_by(PAGEBLOCK_PAGES);
+    pageblocks.filter(|start| !MemMap.pageblock(block.pfn().add(*start)).zeroed()).count()
 }
 
 /// Gives the pages of the dirty pageblocks of a block back. Returns how many there were, and whether all went.

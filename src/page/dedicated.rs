@@ -10,7 +10,7 @@ use super::mm_types::{Kind, Word};
 use super::section::{MemMap, cover, pfn_of};
 use super::zone::Zone;
 use crate::base::pfn::{PAGE_SIZE, PAGEBLOCK_SIZE, Pfn};
-use crate::sys::map;
+use crate::sys::map::{self, Resized};
 use crate::sys::sync::Ordering;
 
 /// From this many bytes up a block has a mapping of its own: moving it then costs no copy, and freeing it
@@ -81,13 +81,16 @@ impl Zone {
         }
         // From here on the pages of the larger of the two lengths are charged.
         // SAFETY: the caller vouches for the mapping and for what is cut off.
-        if unsafe { map::resize(address, length, new_length) } {
-            MemMap.page(pfn).private[0].store(new_length as u64, Ordering::Relaxed);
-            self.uncharge(length.saturating_sub(new_length));
-            return Some(address);
-        }
-        // SAFETY: as above.
-        let moved = unsafe { self.relocate(pfn, length, new_length) };
+        let moved = match unsafe { map::resize(address, length, new_length) } {
+            Resized::Done => {
+                MemMap.page(pfn).private[0].store(new_length as u64, Ordering::Relaxed);
+                self.uncharge(length.saturating_sub(new_length));
+                return Some(address);
+            }
+            Resized::Split => None,
+            // SAFETY: as above.
+            Resized::NoRoom => unsafe { self.relocate(pfn, length, new_length) },
+        };
         // What was charged is the larger of the two; what is left to give up depends on which one stayed.
         self.uncharge(length.max(new_length) - if moved.is_some() { new_length } else { length });
         moved

@@ -8,7 +8,7 @@
 use super::buddy::{element, pfn};
 use super::mm_types::{FreeBlock, Kind, Word};
 use super::section::MemMap;
-use super::zone::{MAX_HUGE_ON_LISTS, Zone};
+use super::zone::Zone;
 use crate::base::budget::Budget;
 use crate::base::list::List;
 use crate::base::pfn::{HUGEPAGE_ORDER, Migratetype, Order, PAGE_SIZE};
@@ -128,7 +128,7 @@ impl Pcp {
     fn count_out(&mut self, order: Order, zone: &Zone) {
         if order.get() == HUGEPAGE_ORDER {
             self.huge -= 1;
-            zone.huge_on_lists.fetch_sub(1, Ordering::Relaxed);
+            zone.end_huge();
         } else {
             self.count -= order.pages() as u32;
         }
@@ -159,16 +159,11 @@ impl Pcp {
 
     #[cold]
     fn put_huge(&mut self, zone: &Zone, block: FreeBlock) {
-        let room =
-            self.huge < MAX_HUGE && zone.huge_on_lists.fetch_add(1, Ordering::Relaxed) < MAX_HUGE_ON_LISTS;
-        if room {
+        if self.huge < MAX_HUGE && zone.grant_huge() {
             self.push(block);
-            return;
+        } else {
+            zone.free_run(block.pfn(), block.pages());
         }
-        if self.huge < MAX_HUGE {
-            zone.huge_on_lists.fetch_sub(1, Ordering::Relaxed);
-        }
-        zone.free_run(block.pfn(), block.pages());
     }
 
     /// Fills an empty list, in address order, and takes the first block of it.
@@ -185,27 +180,27 @@ impl Pcp {
         self.refills += 1;
         let batch = zone.batch();
         let huge = order.get() == HUGEPAGE_ORDER;
+        // Of order 9 one to use, and one to keep where the thread and all threads together may.
+        let granted = huge && self.huge + 1 < MAX_HUGE && zone.grant_huge();
         let wanted = if huge {
-            // One to use, and what the thread and all threads together may keep.
-            let left = MAX_HUGE_ON_LISTS - zone.huge_on_lists.load(Ordering::Relaxed);
-            1 + u32::from(self.huge + 1 < MAX_HUGE && left > 0)
+            1 + u32::from(granted)
         } else {
             self.grow_high(zone, budget);
             let room = self.high.saturating_sub(self.count) >> order.get();
             (batch >> order.get()).max(2).min(room.max(1))
         };
         let mut first = None;
-        zone.take_bulk(order, migratetype, wanted as usize, &mut |block| {
+        let taken = zone.take_bulk(order, migratetype, wanted as usize, &mut |block| {
             if first.is_none() {
                 first = Some(block);
                 return;
             }
-            if huge {
-                zone.huge_on_lists.fetch_add(1, Ordering::Relaxed);
-            }
             self.lists[index].push_back(&MemMap, element(block.pfn()));
             self.note(block);
         });
+        if granted && taken < 2 {
+            zone.end_huge();
+        }
         first
     }
 

@@ -185,9 +185,10 @@ fn check_pageblock(buddy: &Buddy, first: Pfn) -> Result<bool, Violation> {
         let word = MemMap.page(first.add(index)).word();
         free += if word.kind() == Kind::Buddy { word.order().pages() } else { 0 };
     }
-    // In the middle of a larger free block no page starts one, and the count must say all.
-    let inside_larger = free == 0 && pageblock.free() == PAGEBLOCK_PAGES;
-    if free.min(PAGEBLOCK_PAGES) != pageblock.free() && !inside_larger {
+    // In the middle of a larger free block no page starts one.
+    let inside_larger = free == 0 && buddy.whole_block_of(first).is_some();
+    let free = if inside_larger { PAGEBLOCK_PAGES } else { free.min(PAGEBLOCK_PAGES) };
+    if free != pageblock.free() {
         return Err(Violation::at("a pageblock's count of free pages is wrong", first));
     }
     Ok(pageblock.free() == PAGEBLOCK_PAGES && !pageblock.zeroed() && !pageblock.hugetlb())

@@ -7,6 +7,7 @@
 
 use core::ptr::NonNull;
 
+use super::arena::unmap_new;
 use super::buddy::{Buddy, ZoneEvents};
 use super::fallback::Mode;
 use super::mm_types::FreeBlock;
@@ -30,6 +31,9 @@ const BATCH: u32 = 63;
 /// The same below `BATCH_FROM` bytes of arenas.
 const SMALL_BATCH: u32 = 15;
 const BATCH_FROM: usize = 16 << 20;
+/// The most that the knobs for batch and high mean: more is a hold of the lock, or a thread's hoard, without bound.
+const MAX_BATCH: u32 = 4096;
+const MAX_HIGH: u32 = 1 << 20;
 /// Blocks of order 9 that the lists of all threads may hold together.
 pub(crate) const MAX_HUGE_ON_LISTS: isize = 64;
 
@@ -81,13 +85,24 @@ impl Zone {
 
     /// Sets the knobs. Meant for a zone that is new; later changes hold from the next use on.
     pub(crate) fn configure(&self, config: &Config) {
-        self.fixed_batch.store(config.pcp_batch, Ordering::Relaxed);
-        self.fixed_high.store(config.pcp_high, Ordering::Relaxed);
+        self.fixed_batch.store(config.pcp_batch.min(MAX_BATCH), Ordering::Relaxed);
+        self.fixed_high.store(config.pcp_high.min(MAX_HIGH), Ordering::Relaxed);
         self.limit_pages.store(config.limit / PAGE_SIZE, Ordering::Relaxed);
         self.slack_pages.store(config.slack / PAGE_SIZE, Ordering::Relaxed);
         self.hugepages.store(config.hugepages as u8, Ordering::Relaxed);
         self.high_orders.store(config.pcp_high_orders, Ordering::Relaxed);
         self.update_batch();
+    }
+
+    /// Whether the lists of threads may hold one block of order 9 more; then it counts as held.
+    pub(crate) fn grant_huge(&self) -> bool {
+        let more = |held| (held < MAX_HUGE_ON_LISTS).then_some(held + 1);
+        self.huge_on_lists.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// A block of order 9 that was granted is on no list any more, or never came.
+    pub(crate) fn end_huge(&self) {
+        self.huge_on_lists.fetch_sub(1, Ordering::Relaxed);
     }
 
     #[inline]
@@ -214,11 +229,16 @@ impl Zone {
         }
         let (address, length, hugetlb) = self.map_arena(pages)?;
         let mut buddy = self.lock();
+        self.add_arena(&mut buddy, address, length, hugetlb);
+        take(&mut buddy)
+    }
+
+    /// Adds a new arena that reads as zero and has struct pages.
+    pub(super) fn add_arena(&self, buddy: &mut Buddy, address: NonNull<u8>, length: usize, hugetlb: bool) {
         buddy.events.grow += 1;
-        add_sections(&mut buddy, address, length, hugetlb);
+        add_sections(buddy, address, length, hugetlb);
         self.mapped_pages.store(buddy.managed_pages, Ordering::Relaxed);
         self.update_batch();
-        take(&mut buddy)
     }
 
     /// Maps an arena for at least `pages` pages: an eighth of what there is, so that what is mapped ahead of
@@ -226,10 +246,8 @@ impl Zone {
     fn map_arena(&self, pages: usize) -> Option<(NonNull<u8>, usize, bool)> {
         let needed = pages.div_ceil(PAGEBLOCK_PAGES).checked_mul(PAGEBLOCK_SIZE)?;
         if self.hugepages.load(Ordering::Relaxed) == Hugepages::Hugetlb as u8 {
-            if let Some(address) = map::map_hugetlb(needed)
-                && cover(address, needed)
-            {
-                return Some((address, needed, true));
+            if let Some(address) = map::map_hugetlb(needed) {
+                return covered(address, needed).map(|address| (address, needed, true));
             }
             self.hugepages.store(Hugepages::Thp as u8, Ordering::Relaxed);
             Line::new()
@@ -241,12 +259,7 @@ impl Zone {
         let (address, length) = [ahead.max(needed), needed]
             .into_iter()
             .find_map(|length| map::map(length, PAGEBLOCK_SIZE).map(|address| (address, length)))?;
-        if !cover(address, length) {
-            // Without struct pages the arena is of no use. It is all the same to leave it: the next attempt
-            // finds memory as short. Giving its address space back is what matters.
-            crate::page::arena::unmap_new(address, length);
-            return None;
-        }
+        let address = covered(address, length)?;
         map::advise_hugepages(address, length, self.wants_hugepages() && mapped >= HUGEPAGES_FROM);
         Some((address, length, false))
     }
@@ -286,6 +299,15 @@ impl Buddy {
     pub(crate) fn used_pages(&self) -> usize {
         self.managed_pages - self.free_pages + self.dedicated_pages
     }
+}
+
+/// A new arena that has struct pages; without them it is of no use, and goes back.
+fn covered(address: NonNull<u8>, length: usize) -> Option<NonNull<u8>> {
+    if cover(address, length) {
+        return Some(address);
+    }
+    unmap_new(address, length);
+    None
 }
 
 /// Adds a new arena section by section.

@@ -6,3 +6,6 @@ pub(crate) mod sheaf;
 pub(crate) mod size_class;
 pub(crate) mod slab_page;
 pub(crate) mod thread_sheaves;
+
+#[cfg(test)]
+mod tests;

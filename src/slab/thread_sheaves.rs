@@ -69,8 +69,8 @@ impl ThreadSheaves {
     /// Takes an object from the main sheaf.
     #[inline(always)]
     pub(crate) fn pop(&self) -> Option<NonNull<u8>> {
-        let top = self.top.load(Ordering::Relaxed);
-        if top == self.base.load(Ordering::Relaxed) {
+        let top = own(&self.top);
+        if top == own(&self.base) {
             return None;
         }
         // SAFETY: `top` is above `base`, so the slot below it is one of the main sheaf's.
@@ -85,8 +85,8 @@ impl ThreadSheaves {
     /// Puts an object into the main sheaf. False where that is full.
     #[inline(always)]
     pub(crate) fn push(&self, object: NonNull<u8>) -> bool {
-        let top = self.top.load(Ordering::Relaxed);
-        if top == self.end.load(Ordering::Relaxed) {
+        let top = own(&self.top);
+        if top == own(&self.end) {
             return false;
         }
         // SAFETY: `top` is below `end`, so this is a slot of the main sheaf, which only the owner uses.
@@ -178,41 +178,50 @@ impl ThreadSheaves {
         self.pop()
     }
 
-    /// An empty main sheaf, larger than the one before if growing is due. Sheaves that are too small now go
-    /// back to the pool.
-    fn grown(&self, main: Option<Sheaf>, spare: Option<Sheaf>, miss: &mut Miss<'_, '_>) -> Option<Sheaf> {
+    /// Pays for the next level of growth: the level, and the bytes that it cost. `None` where the budget refuses.
+    /// A thread with a main sheaf has paid for one of its level, whatever the sheaf is that it uses.
+    fn pay(&self, first: bool, miss: &Miss<'_, '_>) -> Option<(u8, usize)> {
         let info = &CLASSES[miss.class];
         let level = self.level.load(Ordering::Relaxed);
-        let to = match &main {
-            None => level,
-            Some(_) => (level + 1).min(MAX_LEVEL),
-        };
-        let before = main.as_ref().map_or(0, Sheaf::capacity);
-        let wanted = info.sheaf_at(to);
-        if main.is_some() && wanted <= before {
-            self.level.store(to, Ordering::Relaxed);
-            self.keep_empty(spare, miss);
-            return main;
-        }
-        let bytes = (wanted - before) * info.size as usize;
-        // The first sheaf of all is granted in any case: without it every object would meet the node's lock.
-        if main.is_none() {
+        let (to, paid) = if first { (level, 0) } else { ((level + 1).min(MAX_LEVEL), info.sheaf_at(level)) };
+        let bytes = (info.sheaf_at(to) - paid) * info.size as usize;
+        if first {
+            // Granted in any case: without a sheaf every object would meet the node's lock.
             miss.budget.take_always(bytes);
+        } else if bytes > 0 && !miss.budget.take(bytes) {
+            return None;
         }
-        let granted = main.is_none() || miss.budget.take(bytes);
-        let larger = if granted { miss.pool.take(miss.meta, wanted) } else { None };
-        let Some(larger) = larger else {
-            if granted {
-                miss.budget.put(bytes);
-            }
-            self.keep_empty(spare, miss);
-            return main;
+        Some((to, bytes))
+    }
+
+    /// An empty main sheaf, larger than the one before if growing is due: one of these two, which are empty, or a
+    /// new one. Sheaves that are too small now go back to the pool.
+    fn grown(&self, main: Option<Sheaf>, spare: Option<Sheaf>, miss: &mut Miss<'_, '_>) -> Option<Sheaf> {
+        let info = &CLASSES[miss.class];
+        let paid = self.pay(main.is_none(), miss);
+        let capacity = |sheaf: &Option<Sheaf>| sheaf.as_ref().map_or(0, Sheaf::capacity);
+        let (larger, smaller) =
+            if capacity(&spare) > capacity(&main) { (spare, main) } else { (main, spare) };
+        let Some((level, bytes)) = paid else {
+            self.keep_empty(smaller, miss);
+            return larger;
         };
-        self.level.store(to, Ordering::Relaxed);
-        for small in [main, spare].into_iter().flatten() {
+        let wanted = info.sheaf_at(level);
+        if capacity(&larger) >= wanted {
+            self.level.store(level, Ordering::Relaxed);
+            self.keep_empty(smaller, miss);
+            return larger;
+        }
+        let Some(new) = miss.pool.take(miss.meta, wanted) else {
+            miss.budget.put(bytes);
+            self.keep_empty(smaller, miss);
+            return larger;
+        };
+        self.level.store(level, Ordering::Relaxed);
+        for small in [larger, smaller].into_iter().flatten() {
             miss.pool.put(small);
         }
-        Some(larger)
+        Some(new)
     }
 
     fn level_is_full(&self) -> bool {
@@ -275,11 +284,8 @@ impl ThreadSheaves {
             let spare = miss.emptied(spare);
             miss.pool.put(spare);
         }
-        let before = main.capacity();
-        let level = (self.level.load(Ordering::Relaxed) + 1).min(MAX_LEVEL);
-        let wanted = info.sheaf_at(level).max(before);
-        let bytes = (wanted - before) * info.size as usize;
-        if miss.budget.take(bytes) {
+        if let Some((level, bytes)) = self.pay(false, miss) {
+            let wanted = info.sheaf_at(level).max(main.capacity());
             if let Some(larger) = miss.pool.take(miss.meta, wanted) {
                 self.level.store(level, Ordering::Relaxed);
                 self.put_spare(main);
@@ -294,8 +300,8 @@ impl ThreadSheaves {
     pub(crate) fn flush(&self, miss: &mut Miss<'_, '_>) {
         let main = self.detach_main();
         let info = &CLASSES[miss.class];
-        if let Some(main) = &main {
-            miss.budget.put(main.capacity().min(info.sheaf.into()) * info.size as usize);
+        if main.is_some() {
+            miss.budget.put(info.sheaf_at(self.level.load(Ordering::Relaxed)) * info.size as usize);
         }
         self.level.store(0, Ordering::Relaxed);
         for sheaf in [main, self.take_spare()].into_iter().flatten() {
@@ -318,6 +324,15 @@ impl ThreadSheaves {
             [&self.top, &self.base, &self.end].map(|part| part.load(Ordering::Relaxed).addr());
         base <= top && top <= end && end - base <= usize::from(info.sheaf) * size_of::<Object>()
     }
+}
+
+/// Reads a pointer that only the reader's thread writes. Not by an atomic load, which the compiler would not fold
+/// into a comparison with memory.
+#[inline(always)]
+fn own(pointer: &AtomicPtr<Object>) -> *mut Object {
+    // SAFETY: only the owner of the sheaves writes the pointer, and only it calls this: no write is concurrent.
+    // Others at most load it.
+    unsafe { pointer.as_ptr().read() }
 }
 
 /// Counts an event of the owner's: no other thread writes the counter, so a load and a store are enough.

@@ -99,21 +99,41 @@ pub(crate) unsafe fn unmap(address: NonNull<u8>, length: usize) -> bool {
     keep_errno(|| unsafe { libc::munmap(address.as_ptr().cast(), length) }) == 0
 }
 
+/// How resizing a mapping where it stands went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resized {
+    /// It has the new length.
+    Done,
+    /// It is as it was; it may be moved.
+    NoRoom,
+    /// It is as it was, and several mappings to the kernel: its user changed the protection of a part, say.
+    Split,
+}
+
 /// Resizes a mapping where it stands.
 ///
 /// # Safety
 /// The range is one mapping of ours; when it shrinks, nobody uses what is cut off.
-pub(crate) unsafe fn resize(address: NonNull<u8>, length: usize, new_length: usize) -> bool {
+pub(crate) unsafe fn resize(address: NonNull<u8>, length: usize, new_length: usize) -> Resized {
     if strikes(Call::Remap) {
-        return false;
+        return Resized::NoRoom;
     }
     let at = address.as_ptr().cast();
-    // SAFETY: without MREMAP_MAYMOVE the kernel grows into free address space, cuts the end off, or refuses.
-    keep_errno(|| unsafe { libc::mremap(at, length, new_length, 0) }) != libc::MAP_FAILED
+    keep_errno(|| {
+        // SAFETY: without MREMAP_MAYMOVE the kernel grows into free address space, cuts the end off, or refuses.
+        if unsafe { libc::mremap(at, length, new_length, 0) } != libc::MAP_FAILED {
+            Resized::Done
+        } else if super::errno() == libc::EFAULT {
+            Resized::Split
+        } else {
+            Resized::NoRoom
+        }
+    })
 }
 
 /// Moves a mapping onto another one of `new_length` bytes by its page tables: hugepages stay hugepages. On
-/// failure both stay.
+/// failure both stay; so it must be one mapping to the kernel too (not `Split`), which otherwise unmaps the target
+/// before it sees that it cannot.
 ///
 /// # Safety
 /// Both ranges are whole mappings of ours; nobody uses the target, nor the old address after success.

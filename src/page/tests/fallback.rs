@@ -93,7 +93,7 @@ fn pages_of_a_like_use_count_as_free() {
     // 216 free, 216 slabs, and 80 pages in runs, which are movable.
     occupy(&mut field, 0, Reclaimable, &[0..216], false);
     enter_slabs(&field, 296, 216);
-    assert_eq!(take(&mut field, 0, Movable), (0, Mode::Claim, 1, 0));
+    assert_eq!(take(&mut field, 0, Movable), (208, Mode::Claim, 1, 0));
     // For slabs: 215 free and 216 alike.
     assert_eq!(take(&mut field, 0, Unmovable).1, Mode::Claim);
     assert_eq!(type_of(&field, 0), Unmovable);

@@ -26,6 +26,7 @@ use crate::base::config::{Config, Hugepages};
 use crate::base::pfn::{
     Order, PAGE_SIZE, PAGEBLOCK_PAGES, PAGEBLOCK_SIZE, PAGEBLOCKS_PER_SECTION, Pfn, SECTION_SHIFT,
 };
+use crate::sys::map;
 
 /// A zone's number that no other test has, nor any instance.
 fn zone_number() -> u16 {
@@ -143,55 +144,58 @@ fn maximal(pageblocks: Range<usize>) -> Vec<(usize, usize)> {
 }
 
 /// A zone of its own, with what a thread needs to use it.
-pub(super) struct Home {
-    pub(super) zone: Box<Zone>,
-    pub(super) budget: Budget,
+pub(crate) struct Home {
+    pub(crate) zone: Box<Zone>,
+    pub(crate) budget: Budget,
 }
 
 impl Home {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(&Config { hugepages: Hugepages::Off, ..Config::new() })
     }
 
-    pub(super) fn with(config: &Config) -> Self {
+    pub(crate) fn with(config: &Config) -> Self {
         let zone = Box::new(Zone::new(zone_number()));
         zone.configure(config);
         Self { zone, budget: Budget::new(1 << 30) }
     }
 
     /// The page allocator as a thread with these page lists sees it.
-    pub(super) fn pages<'a>(&'a self, pcp: &'a mut Pcp) -> PageAlloc<'a> {
+    pub(crate) fn pages<'a>(&'a self, pcp: &'a mut Pcp) -> PageAlloc<'a> {
         PageAlloc { zone: &self.zone, budget: &self.budget, pcp: Some(pcp) }
     }
 
     /// The same for a thread without lists.
-    pub(super) fn bare(&self) -> PageAlloc<'_> {
+    pub(crate) fn bare(&self) -> PageAlloc<'_> {
         PageAlloc { zone: &self.zone, budget: &self.budget, pcp: None }
     }
 
-    pub(super) fn census(&self) -> Census {
+    pub(crate) fn census(&self) -> Census {
         census(&self.zone.buddy.lock(), &mut |_| Ok(())).unwrap()
     }
 
-    pub(super) fn dirty(&self) -> usize {
+    pub(crate) fn dirty(&self) -> usize {
         self.zone.buddy.lock().dirty_pageblocks
     }
 
-    /// Makes the zone one arena of so many pageblocks, all of them free and never used.
-    pub(super) fn grow(&self, pageblocks: usize) {
-        let run = self.zone.take_run(pageblocks * PAGEBLOCK_PAGES, Order::ZERO, MOVABLE).unwrap();
-        self.zone.buddy.lock().free_run(run.start, pageblocks * PAGEBLOCK_PAGES, true);
+    /// Adds an arena of so many pageblocks, at the start of a section: one that the zone maps by itself may lie
+    /// across two.
+    pub(crate) fn grow(&self, pageblocks: usize) {
+        let length = blocks(pageblocks);
+        let address = map::map(length, 1 << SECTION_SHIFT).unwrap();
+        assert!(cover(address, length));
+        self.zone.add_arena(&mut self.zone.buddy.lock(), address, length, false);
     }
 
     /// Takes a run straight from the zone.
-    pub(super) fn take(&self, pages: usize) -> Pfn {
+    pub(crate) fn take(&self, pages: usize) -> Pfn {
         let start = self.zone.take_run(pages, Order::ZERO, MOVABLE).unwrap().start;
         enter_run(start, pages, self.zone.id);
         start
     }
 
     /// Frees a run straight to the zone.
-    pub(super) fn free(&self, start: Pfn) {
+    pub(crate) fn free(&self, start: Pfn) {
         self.bare_free(start, MemMap.page(start).run_pages());
     }
 
