@@ -43,15 +43,19 @@ impl Zone {
     fn purge(&self, keep: impl Fn(&Self, &Buddy) -> usize) -> usize {
         let mut purged = 0;
         loop {
+            // Held while the block is on no list, so that whoever finds no memory can wait for it.
+            let _purging = self.purging.lock();
             let mut buddy = self.lock();
             let excess = buddy.dirty_pageblocks.saturating_sub(keep(self, &buddy));
             if excess == 0 {
                 return purged;
             }
             let Some(block) = buddy.isolate_dirty(excess) else { return purged };
+            (buddy.isolated, buddy.isolated_pages) = (block.pfn().raw(), block.pages());
             drop(buddy);
             let (pageblocks, done) = discard_dirty(&block);
             let mut buddy = self.lock();
+            (buddy.isolated, buddy.isolated_pages) = (0, 0);
             let dirty = buddy.dirty_pageblocks + pageblocks;
             if done {
                 buddy.events.purge += pageblocks as u64;
@@ -71,6 +75,15 @@ impl Zone {
 }
 
 impl Buddy {
+    /// In a fork's child: puts back what the thread that gave it back, which the child does not have, left.
+    pub(super) fn put_isolated_back(&mut self) {
+        let (start, pages) = (Pfn::from_raw(self.isolated), self.isolated_pages);
+        (self.isolated, self.isolated_pages) = (0, 0);
+        if let Some(start) = start {
+            self.free_run(start, pages, false);
+        }
+    }
+
     /// Takes a block that has something to give back, from the cold end, with 1 to `most` dirty pageblocks.
     pub(super) fn isolate_dirty(&mut self, most: usize) -> Option<FreeBlock> {
         let found = Order::PAGEBLOCK.and_above().find_map(|order| {

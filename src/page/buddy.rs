@@ -76,6 +76,9 @@ pub(crate) struct Buddy {
     pub(crate) managed_pages: usize,
     /// Wholly free pageblocks that may be backed and can be given back.
     pub(crate) dirty_pageblocks: usize,
+    /// The block that is being given back, which is on no list meanwhile: its first page, 0 for none, and its pages.
+    pub(crate) isolated: u32,
+    pub(crate) isolated_pages: usize,
     /// No giving back below this many dirty pageblocks: the system refused to take some.
     pub(crate) purge_from: usize,
     /// Pages in mappings of their own.
@@ -93,6 +96,8 @@ impl Buddy {
             free_pages: 0,
             managed_pages: 0,
             dirty_pageblocks: 0,
+            isolated: 0,
+            isolated_pages: 0,
             purge_from: 0,
             dedicated_pages: 0,
             dedicated: List::EMPTY,

@@ -118,6 +118,11 @@ fn count(
             census.run += pages;
             pages
         }
+        // It is being given back.
+        Kind::Nothing if page.raw() == buddy.isolated => {
+            census.managed += buddy.isolated_pages;
+            return Ok(buddy.isolated_pages);
+        }
         Kind::Nothing | Kind::Dedicated => {
             return Err(Violation::at("a page of an arena that nobody has", page));
         }

@@ -2,7 +2,8 @@
 //!
 //! Everybody above takes pages here or through `page_alloc.rs`. `buddy` guards the lists, counts and page words
 //! of free blocks; `growing` lets one thread at a time map an arena, so that several misses do not each map
-//! one. Order: `growing` before `buddy`; no system call under `buddy`.
+//! one; `purging` lets one at a time give a block back. Order: `growing`, `purging`, `buddy`; no system call under
+//! `buddy`.
 #![forbid(unsafe_code)]
 
 use core::ptr::NonNull;
@@ -44,6 +45,8 @@ const _: () = assert!(MAX_ARENA <= PAGES_PER_SECTION * PAGE_SIZE * 4 && PAGEBLOC
 pub(crate) struct Zone {
     pub(crate) buddy: Lock<Buddy>,
     growing: Lock<()>,
+    /// Held by whoever gives a block back.
+    pub(super) purging: Lock<()>,
     /// What pages name the zone by.
     pub(crate) id: u16,
     /// Pages of arenas; written under `growing`.
@@ -70,6 +73,7 @@ impl Zone {
         Self {
             buddy: Lock::new(Buddy::new(id)),
             growing: Lock::new(()),
+            purging: Lock::new(()),
             id,
             mapped_pages: AtomicUsize::new(0),
             batch: AtomicU32::new(SMALL_BATCH),
@@ -227,7 +231,11 @@ impl Zone {
         if let Some(found) = take(&mut self.lock()) {
             return Some(found);
         }
-        let (address, length, hugetlb) = self.map_arena(pages)?;
+        let Some((address, length, hugetlb)) = self.map_arena(pages) else {
+            // What is being given back was on no list. Now nothing is.
+            let _purging = self.purging.lock();
+            return take(&mut self.lock());
+        };
         let mut buddy = self.lock();
         self.add_arena(&mut buddy, address, length, hugetlb);
         take(&mut buddy)
@@ -291,13 +299,20 @@ impl Zone {
     /// In the child: nobody is growing the zone any more. An arena that was being mapped is lost to the child.
     pub(crate) fn fork_child(&self) {
         self.growing.fork_reset();
+        // Nor giving a block back, but for this very thread, in what the signal handler that forks interrupted.
+        if !self.purging.is_mine() {
+            self.purging.fork_reset();
+            if !self.buddy.is_mine() {
+                self.buddy.lock().put_isolated_back();
+            }
+        }
     }
 }
 
 impl Buddy {
-    /// Pages that are not free: in use, on the lists of threads, or in mappings of their own.
+    /// Pages that are neither free nor being given back: in use, on the lists of threads, or in mappings of their own.
     pub(crate) fn used_pages(&self) -> usize {
-        self.managed_pages - self.free_pages + self.dedicated_pages
+        self.managed_pages - self.free_pages - self.isolated_pages + self.dedicated_pages
     }
 }
 

@@ -114,7 +114,7 @@ impl<T> Lock<T> {
     }
 
     /// Whether the calling thread holds the lock. The word says so from the very step that takes the lock.
-    fn is_mine(&self) -> bool {
+    pub(crate) fn is_mine(&self) -> bool {
         // Relaxed: only this thread writes its own number.
         self.state.word.load(Ordering::Relaxed) & !WAITERS == owner_number()
     }

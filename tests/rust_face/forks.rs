@@ -150,9 +150,6 @@ fn children_while_threads_work() {
     let threads: Vec<_> = (0..3).map(work).collect();
     for seed in 0..40 {
         let status = in_child(|| {
-            if let Err(v) = pcpmalloc::validate() {
-                eprintln!("VAL {v}");
-            }
             allocate(seed);
             thread::spawn(move || allocate(seed)).join().expect("the child's thread ends");
             handle().trim();

@@ -1,10 +1,14 @@
 //! Tests of the page layer, and what they stand on: `Field`, a buddy allocator over pages without memory, and
 //! `Home`, a zone with memory.
 
+#![allow(clippy::single_range_in_vec_init, reason = "lists of arenas, some of one arena")]
+
 mod buddy;
 mod dedicated;
+mod drain;
 mod fallback;
 mod pcp;
+mod purge;
 mod run;
 mod zone;
 
@@ -26,6 +30,7 @@ use crate::base::config::{Config, Hugepages};
 use crate::base::pfn::{
     Order, PAGE_SIZE, PAGEBLOCK_PAGES, PAGEBLOCK_SIZE, PAGEBLOCKS_PER_SECTION, Pfn, SECTION_SHIFT,
 };
+use crate::sys::bracket::{Bracket, Inside};
 use crate::sys::map;
 
 /// A zone's number that no other test has, nor any instance.
@@ -196,12 +201,14 @@ impl Home {
 
     /// Frees a run straight to the zone.
     pub(crate) fn free(&self, start: Pfn) {
-        self.bare_free(start, MemMap.page(start).run_pages());
+        MemMap.page(start).set_word(Word::NOTHING);
+        self.zone.free_run(start, MemMap.page(start).run_pages());
     }
 
-    fn bare_free(&self, start: Pfn, pages: usize) {
-        MemMap.page(start).set_word(Word::NOTHING);
-        self.zone.free_run(start, pages);
+    /// Unmaps a mapping of its own.
+    fn unmap(&self, address: NonNull<u8>) {
+        // SAFETY: `map_dedicated` of this zone returned the address, and the test is done with it.
+        unsafe { self.zone.unmap_dedicated(pfn_of(address.as_ptr().addr()).unwrap()) };
     }
 }
 
@@ -214,6 +221,17 @@ impl Drop for Home {
     }
 }
 
+/// A zone that gives back whatever is beyond this many pageblocks, or an eighth of what is in use.
+fn with_slack(pageblocks: usize) -> Home {
+    Home::with(&Config { hugepages: Hugepages::Off, slack: blocks(pageblocks), ..Config::new() })
+}
+
+/// Goes into page lists as their owner.
+fn enter_as_owner(lists: &Bracket<Pcp>) -> Option<Inside<'_, Pcp>> {
+    // SAFETY: in each test one thread alone enters a bracket this way.
+    unsafe { lists.owner() }
+}
+
 const MOVABLE: crate::base::pfn::Migratetype = crate::base::pfn::Migratetype::Movable;
 
 /// Writes to every page of a run that the test owns.
@@ -222,6 +240,18 @@ fn dirty_pages(start: Pfn, pages: usize) {
         // SAFETY: the first byte of a page that the test took.
         unsafe { MemMap.address(start.add(index)).write(0xa5) };
     }
+}
+
+/// Writes a number to the start of a run that the calling thread took.
+fn stamp(start: Pfn, number: usize) {
+    // SAFETY: the first bytes of a run of the caller's.
+    unsafe { MemMap.address(start).cast::<usize>().write(number) };
+}
+
+/// What `stamp` wrote.
+fn stamp_of(start: Pfn) -> usize {
+    // SAFETY: as in `stamp`.
+    unsafe { MemMap.address(start).cast::<usize>().read() }
 }
 
 /// Whether a run that the test owns reads as zero.

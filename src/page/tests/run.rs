@@ -33,7 +33,7 @@ fn a_run_above_a_pageblock_needs_no_power_of_two() {
     for (pages, tail) in [(513, 511), (1000, 24), (1024, 0), (1025, 511), (7 * 512 - 5, 5), (7 * 512, 0)] {
         let mut field = Field::new(&[1..8]);
         // Larger blocks would serve the smaller ones, so only what is needed is there.
-        let blocking = 7 - (pages as usize).div_ceil(512);
+        let blocking = 7 - usize::div_ceil(pages, 512);
         for at in (0..blocking).rev() {
             let first = field.pfn((7 - at) * 512);
             let whole = field.buddy.whole_block_of(first).map(|_| field.buddy.carve(first, 1));

@@ -1,14 +1,10 @@
-//! The zone: growth, one hold of the lock a batch, the limit, and giving back, with a system that refuses.
+//! The zone: growth, one hold of the lock a batch, the limit, and a system that refuses.
+#![forbid(unsafe_code)]
 
 use super::*;
 use crate::base::pfn::PAGE_SHIFT;
 use crate::page::zone::add_sections;
 use crate::sys::fault::{Call, arm, left};
-
-/// A zone that gives back whatever is beyond this many pageblocks, or an eighth of what is in use.
-fn with_slack(pageblocks: usize) -> Home {
-    Home::with(&Config { hugepages: Hugepages::Off, slack: blocks(pageblocks), ..Config::new() })
-}
 
 #[test]
 fn a_zone_grows_by_an_eighth() {
@@ -86,95 +82,6 @@ fn a_bulk_take_that_runs_short_returns_what_there_is() {
 }
 
 #[test]
-fn excess_goes_back_to_half_of_the_slack_and_reads_zero() {
-    let home = with_slack(8);
-    home.grow(32);
-    let run = home.take(32 * 512);
-    dirty_pages(run, 32 * 512);
-    home.free(run);
-    assert_eq!((home.dirty(), home.zone.events().purge), (4, 28));
-    assert_eq!(home.census().free, home.zone.mapped_pages());
-    // What counts as zero is zero, and only the rest was kept.
-    let mut zeroed = 0;
-    for _ in 0..32 {
-        let block = home.zone.take(Order::PAGEBLOCK, MOVABLE).unwrap();
-        enter_run(block.pfn(), 512, home.zone.id);
-        assert_eq!(block.zeroed(), reads_as_zero(block.pfn(), 512));
-        zeroed += usize::from(block.zeroed());
-    }
-    assert_eq!((zeroed, home.zone.mapped_pages()), (28, 32 * 512));
-}
-
-#[test]
-fn below_the_slack_nothing_goes_back() {
-    let home = with_slack(8);
-    let runs: Vec<_> = (0..16).map(|_| home.take(512)).collect();
-    for (number, run) in runs.into_iter().enumerate() {
-        let purged = home.zone.events().purge;
-        home.free(run);
-        let dirty = home.dirty();
-        assert!(dirty <= 8);
-        // One step above, and it goes down to the half, not to the brim.
-        assert_eq!(home.zone.events().purge - purged, if [8, 13].contains(&number) { 5 } else { 0 });
-    }
-    // An eighth of what is in use may stay as well.
-    let home = with_slack(0);
-    home.grow(73);
-    let (used, run) = (home.take(64 * 512), home.take(9 * 512));
-    home.free(run);
-    assert_eq!(home.dirty(), 4);
-    home.free(used);
-    assert_eq!((home.dirty(), home.zone.purge_all()), (0, 0));
-}
-
-#[test]
-fn all_goes_back_when_asked_wherever_it_stands_in_its_block() {
-    // Of one block of 64 MiB only one pageblock was used: the first of the upper half, the last, the first.
-    for used in [16, 31, 0] {
-        let home = with_slack(1 << 20);
-        home.grow(96);
-        let all: Vec<_> = (0..96).map(|_| home.zone.take(Order::PAGEBLOCK, MOVABLE).unwrap()).collect();
-        let mut pfns: Vec<_> = all.iter().map(FreeBlock::pfn).collect();
-        pfns.sort();
-        let dirty = pfns[pfns.iter().position(|pfn| pfn.is_aligned(Order::new(14))).unwrap() + used];
-        all.into_iter().for_each(|block| {
-            let zeroed = block.pfn() != dirty;
-            let mut buddy = home.zone.buddy.lock();
-            buddy.free(FreeBlock::from_parts(block.pfn(), block.order(), zeroed));
-        });
-        assert_eq!((home.dirty(), home.zone.purge_all(), home.dirty()), (1, PAGEBLOCK_SIZE, 0));
-        home.census();
-    }
-}
-
-#[test]
-fn a_refused_madvise_is_not_taken_for_zero_and_not_asked_again_at_once() {
-    let home = with_slack(2);
-    home.grow(17);
-    let run = home.take(12 * 512);
-    dirty_pages(run, 12 * 512);
-    assert!(arm(Call::Advise, 0, 1));
-    let (kept, freed) = (run, run.add(4 * 512));
-    enter_run(kept, 4 * 512, home.zone.id);
-    home.zone.free_run(freed, 8 * 512);
-    assert_eq!((left(), home.zone.events().purge, home.dirty()), (0, 0, 8));
-    assert_eq!(home.zone.events().purge_failed, home.zone.events().purge_failed.clamp(1, 8));
-    home.census();
-    // Twelve are fewer than twice eight: nobody asks. So nothing is zero.
-    home.free(kept);
-    assert_eq!((home.zone.events().purge, home.dirty()), (0, 12));
-    let again = home.zone.take_run(12 * 512, Order::ZERO, MOVABLE).unwrap();
-    assert!(!again.zeroed && MemMap.address(again.start) == MemMap.address(run));
-    // Seventeen are more, and now the system takes them.
-    let more = home.take(5 * 512);
-    home.zone.free_run(again.start, 12 * 512);
-    assert_eq!(home.dirty(), 12);
-    home.free(more);
-    assert_eq!((home.zone.events().purge, home.dirty()), (16, 1));
-    home.census();
-}
-
-#[test]
 fn every_refused_mapping_is_none_and_leaves_all_sound() {
     let mut failures = 0;
     for pass in 0..12 {
@@ -191,8 +98,7 @@ fn every_refused_mapping_is_none_and_leaves_all_sound() {
                 None => failures += 1,
             }
             if let Some(address) = home.zone.map_dedicated(pages * PAGE_SIZE, PAGE_SIZE) {
-                // SAFETY: a mapping of its own starts there, and nobody uses it.
-                unsafe { home.zone.unmap_dedicated(pfn_of(address.as_ptr().addr()).unwrap()) };
+                home.unmap(address);
             }
             home.census();
         }
@@ -263,13 +169,11 @@ fn threads_that_take_and_free_leave_nothing_behind() {
                         let Some(run) = home.zone.take_run(pages, Order::ZERO, MOVABLE) else { continue };
                         let start = run.start;
                         enter_run(start, pages, home.zone.id);
-                        // SAFETY: the first bytes of a run that this thread just took.
-                        unsafe { MemMap.address(start).cast::<usize>().write(seed) };
+                        stamp(start, seed);
                         runs.push(start);
                     } else if !runs.is_empty() {
                         let start = runs.swap_remove(value % runs.len());
-                        // SAFETY: a run of this thread's.
-                        assert_eq!(unsafe { MemMap.address(start).cast::<usize>().read() }, seed);
+                        assert_eq!(stamp_of(start), seed);
                         home.free(start);
                     }
                 }

@@ -1,4 +1,5 @@
 //! A kmem cache: filled and emptied for every class, the order of its partial list, and running out of memory.
+#![forbid(unsafe_code)]
 
 use super::*;
 use crate::base::pfn::{PAGEBLOCK_SIZE, Pfn};
@@ -52,13 +53,13 @@ fn records_of_bitmaps_are_used_again() {
     for class in [0, 1] {
         let shop = Shop::new();
         let mapped = |shop: &Shop| {
-            let objects = shop.take(class, 5 * objects_of(class));
+            let objects = shop.take(class, 1);
             shop.give(class, &objects);
             shop.meta.mapped()
         };
         let first = mapped(&shop);
-        // 5 records of 64 bytes a round would fill the chunk of 256 KiB many times over.
-        assert!((0..2000).all(|_| mapped(&shop) == first) && shop.is_empty());
+        // A record of 64 bytes each time would fill the chunk of 256 KiB.
+        assert!((0..5000).all(|_| mapped(&shop) == first) && shop.is_empty());
     }
 }
 

@@ -1,5 +1,7 @@
 //! Tests of the slab layer, on a zone of their own.
 
+#![allow(clippy::needless_range_loop, reason = "a class is a number, not only an index")]
+
 mod cache;
 mod misuse;
 mod sheaves;

@@ -1,4 +1,5 @@
 //! A thread's sheaves and the barn: growth within the budget, exchange, and nothing left behind.
+#![forbid(unsafe_code)]
 
 use super::*;
 use crate::slab::size_class::SizeClass;
@@ -217,8 +218,8 @@ fn a_pair_at_the_edge_of_a_sheaf_does_not_miss_each_time() {
     let shop = Shop::new();
     let thread = Thread::new(&shop, class_of(64));
     let held = thread.many(2000);
-    for edge in 0..600 {
-        thread.free(held[edge]);
+    for object in &held[..600] {
+        thread.free(*object);
         let misses = thread.misses();
         for _ in 0..50 {
             let object = thread.alloc().unwrap();

@@ -1,4 +1,5 @@
 //! One slab, for every class: its objects, its bitmap, and what an address is.
+#![forbid(unsafe_code)]
 
 use super::*;
 use crate::base::pfn::{Migratetype, Order, PAGE_SIZE};
