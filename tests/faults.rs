@@ -7,7 +7,7 @@
 #[path = "common/heap.rs"]
 mod heap;
 
-use heap::{Block, alone, figure, layout, memory, zoneinfo};
+use heap::{Block, Random, alone, figure, layout, memory, zoneinfo};
 use pcpmalloc::fault::{Call, arm, left};
 use pcpmalloc::{Config, Hugepages, Instance, Migratetype};
 
@@ -98,8 +98,61 @@ fn each_fails(call: Call, fail: u64) -> u64 {
         }
         calls = pass + 1;
     }
-    println!("{call:?} {fail}: {calls}");
     calls
+}
+
+/// Random operations, each with a random fault in its way; null is an answer wherever one struck.
+fn random_faults(seed: u64, operations: usize) {
+    let mut random = Random(seed);
+    let heap = new_heap(Config { slack: random.below(4) << 20, ..Config::new() });
+    let mut blocks: Vec<Block> = Vec::new();
+    for _ in 0..operations {
+        let call = [Call::Map, Call::Unmap, Call::Remap, Call::Advise][random.below(4)];
+        let fail = random.below(4) as u64;
+        arm(call, random.below(3) as u64, fail);
+        let size = match random.below(40) {
+            0 => random.below(40 << 20),
+            1..=5 => random.below(3 << 20),
+            6..=15 => random.below(100_000),
+            _ => random.below(9_000),
+        };
+        let held: usize = blocks.iter().map(|block| block.layout.size()).sum();
+        let at = random.below(blocks.len().max(1));
+        let done = match random.below(8) {
+            0..=3 if held < 100 << 20 => {
+                let block =
+                    Block::new(&heap, layout(size, 1 << random.below(14)), random.below(255) as u8 + 1);
+                let done = block.is_some();
+                blocks.extend(block);
+                done
+            }
+            4 | 5 if !blocks.is_empty() && held < 100 << 20 => blocks[at].resize(&heap, size),
+            6 if random.below(10) == 0 => {
+                heap.trim();
+                true
+            }
+            _ if !blocks.is_empty() => {
+                blocks.swap_remove(at).free(&heap);
+                true
+            }
+            _ => true,
+        };
+        assert!(done || left() < fail, "an allocation failed without a cause, seed {seed}");
+    }
+    arm(Call::Any, 0, 0);
+    let usage = heap.validate().unwrap_or_else(|violation| panic!("{violation}, seed {seed}"));
+    assert!(usage.live_objects > 0 && usage.pages.run > 0);
+    blocks.into_iter().for_each(|block| block.free(&heap));
+    heap.trim();
+    check_empty(&heap);
+    assert_eq!(workload(&heap), 0);
+}
+
+#[test]
+fn random_operations_under_random_faults() {
+    if alone("random_operations_under_random_faults") {
+        (0..12).for_each(|seed| random_faults(seed, 1_500));
+    }
 }
 
 /// Runs `each_fails` and checks that what was mapped is unmapped in the end.
@@ -108,7 +161,6 @@ fn fails_without_a_loss(call: Call) {
     let (before, _) = memory();
     let calls = each_fails(call, 1);
     assert!(calls > 0, "the workload makes {call:?} calls");
-    each_fails(call, 3);
     each_fails(call, u64::MAX);
     let (after, _) = memory();
     // Struct pages of sections, 2 MiB each, stay; the address space may have come to lie in a few others.

@@ -75,7 +75,7 @@ fn every_alignment_that_a_layout_can_express() {
                         // SAFETY: the block has `size` bytes.
                         unsafe { address.write(1) };
                         // SAFETY: as above.
-                        unsafe { address.add(size - 1).write(1) };
+                        unsafe { address.wrapping_add(size - 1).write(1) };
                     }
                     // SAFETY: the block of this layout, freed once.
                     unsafe { heap.dealloc(address, layout) };
@@ -124,7 +124,7 @@ fn every_order_of_pages() {
                     // SAFETY: the first byte of the block.
                     unsafe { block.write(1) };
                     // SAFETY: its last byte.
-                    unsafe { block.add(size - 1).write(1) };
+                    unsafe { block.wrapping_add(size - 1).write(1) };
                 }
                 assert_eq!(heap.validate().expect("sound").pages.run, 2 << order);
                 // SAFETY: blocks of this order, each freed once.

@@ -362,7 +362,7 @@ impl Write for Grows<'_> {
         // SAFETY: the block is the heap's and of this layout.
         self.address = unsafe { self.heap.realloc(self.address, old, self.length + text.len() + 1) };
         // SAFETY: the block has room for the text behind the `length` bytes before it.
-        unsafe { self.address.add(self.length).copy_from_nonoverlapping(text.as_ptr(), text.len()) };
+        unsafe { self.address.wrapping_add(self.length).copy_from_nonoverlapping(text.as_ptr(), text.len()) };
         self.length += text.len();
         // One more byte than there is text: the layout above says so next time.
         self.length += 1;

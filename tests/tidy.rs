@@ -33,6 +33,9 @@ const UNSAFE_FILES: &[&str] = &[
     "src/page/dedicated.rs",       // mappings that come, move and go
     "src/page/meta.rs",            // records in mapped memory
     "src/page/section.rs",         // struct pages by address
+    "src/page/tests/dedicated.rs", // blocks of its own
+    "src/page/tests/mod.rs",       // memory of its own zones
+    "src/slab/tests/mod.rs",       // objects of its own
     "src/report/c_stats.rs",       // a stream of C
     "src/report/print.rs",         // a word at exit
     "src/slab/kmem_cache.rs",      // records of bitmaps

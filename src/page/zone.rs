@@ -148,7 +148,7 @@ impl Zone {
         wanted: usize,
         put: &mut dyn FnMut(FreeBlock),
     ) -> usize {
-        self.with_growth(order.pages(), |buddy| {
+        self.with_growth(order.pages(), order, |buddy| {
             let mut mode = Mode::Own;
             let mut taken = 0;
             while taken < wanted && self.allows(buddy, order.pages()) {
@@ -170,7 +170,7 @@ impl Zone {
 
     /// Takes an exact run of 1 page to a section, that starts at a multiple of `align` (at most a pageblock).
     pub(crate) fn take_run(&self, pages: usize, align: Order, migratetype: Migratetype) -> Option<Taken> {
-        self.with_growth(pages.max(align.pages()), |buddy| {
+        self.with_growth(pages.max(align.pages()), align, |buddy| {
             if self.allows(buddy, pages) { buddy.take_run(pages, align, migratetype) } else { None }
         })
     }
@@ -217,7 +217,12 @@ impl Zone {
     }
 
     /// Takes from the lists, and where they lack it, maps an arena and takes again.
-    fn with_growth<R>(&self, pages: usize, mut take: impl FnMut(&mut Buddy) -> Option<R>) -> Option<R> {
+    fn with_growth<R>(
+        &self,
+        pages: usize,
+        align: Order,
+        mut take: impl FnMut(&mut Buddy) -> Option<R>,
+    ) -> Option<R> {
         let mut buddy = self.lock();
         if let Some(found) = take(&mut buddy) {
             return Some(found);
@@ -231,7 +236,7 @@ impl Zone {
         if let Some(found) = take(&mut self.lock()) {
             return Some(found);
         }
-        let Some((address, length, hugetlb)) = self.map_arena(pages) else {
+        let Some((address, length, hugetlb)) = self.map_arena(pages, align) else {
             // What is being given back was on no list. Now nothing is.
             let _purging = self.purging.lock();
             return take(&mut self.lock());
@@ -249,9 +254,9 @@ impl Zone {
         self.update_batch();
     }
 
-    /// Maps an arena for at least `pages` pages: an eighth of what there is, so that what is mapped ahead of
+    /// Maps an arena for at least `pages` pages that starts at a multiple of `align`: an eighth of what there is, so that what is mapped ahead of
     /// demand stays a bounded part, or just what is needed where the system refuses more.
-    fn map_arena(&self, pages: usize) -> Option<(NonNull<u8>, usize, bool)> {
+    fn map_arena(&self, pages: usize, align: Order) -> Option<(NonNull<u8>, usize, bool)> {
         let needed = pages.div_ceil(PAGEBLOCK_PAGES).checked_mul(PAGEBLOCK_SIZE)?;
         if self.hugepages.load(Ordering::Relaxed) == Hugepages::Hugetlb as u8 {
             if let Some(address) = map::map_hugetlb(needed) {
@@ -264,9 +269,9 @@ impl Zone {
         }
         let mapped = self.mapped_pages() << PAGE_SHIFT;
         let ahead = (mapped / 8).min(MAX_ARENA) & !(PAGEBLOCK_SIZE - 1);
-        let (address, length) = [ahead.max(needed), needed]
-            .into_iter()
-            .find_map(|length| map::map(length, PAGEBLOCK_SIZE).map(|address| (address, length)))?;
+        let (address, length) = [ahead.max(needed), needed].into_iter().find_map(|length| {
+            map::map(length, align.max(Order::PAGEBLOCK).bytes()).map(|address| (address, length))
+        })?;
         let address = covered(address, length)?;
         map::advise_hugepages(address, length, self.wants_hugepages() && mapped >= HUGEPAGES_FROM);
         Some((address, length, false))

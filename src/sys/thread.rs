@@ -2,7 +2,6 @@
 
 use super::fault::{Call, strikes};
 use super::keep_errno;
-use super::sync::{AtomicU32, Ordering};
 
 /// A number that no other thread of this process has while this one runs: the thread pointer. A fork child's
 /// only thread has its parent's.
@@ -84,23 +83,11 @@ pub(crate) fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: 
 pub(crate) fn membarrier() -> bool {
     const PRIVATE_EXPEDITED: libc::c_int = 1 << 3;
     const REGISTER_PRIVATE_EXPEDITED: libc::c_int = 1 << 4;
-    const UNKNOWN: u32 = 0;
-    const READY: u32 = 1;
-    const REFUSED: u32 = 2;
-    static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
-
     let call = |command: libc::c_int| {
         // SAFETY: membarrier takes two plain numbers and accesses no memory.
         !strikes(Call::Membarrier)
             && keep_errno(|| unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) }) == 0
     };
-    // Relaxed: the state only saves system calls; registering twice is harmless.
-    match STATE.load(Ordering::Relaxed) {
-        REFUSED => return false,
-        READY if call(PRIVATE_EXPEDITED) => return true,
-        _ => {}
-    }
-    let ready = call(REGISTER_PRIVATE_EXPEDITED) && call(PRIVATE_EXPEDITED);
-    STATE.store(if ready { READY } else { REFUSED }, Ordering::Relaxed);
-    ready
+    // Refused where the process has not registered yet.
+    call(PRIVATE_EXPEDITED) || call(REGISTER_PRIVATE_EXPEDITED) && call(PRIVATE_EXPEDITED)
 }

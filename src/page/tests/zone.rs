@@ -188,3 +188,15 @@ fn threads_that_take_and_free_leave_nothing_behind() {
     assert_eq!(home.dirty(), 0);
     home.census();
 }
+
+#[test]
+fn batch_follows_the_zone_s_size() {
+    let home = Home::new();
+    home.grow(7);
+    assert_eq!(home.zone.batch(), 15);
+    home.grow(1);
+    assert_eq!(home.zone.batch(), 63);
+    let home = Home::with(&Config { pcp_batch: 31, ..Config::new() });
+    home.grow(8);
+    assert_eq!(home.zone.batch(), 31);
+}
