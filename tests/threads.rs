@@ -170,8 +170,8 @@ fn churn_pages(heap: &Instance, seed: u64) {
     let free = |(address, order, mark): (*mut u64, u32, u64)| {
         let last = (512 << order) - 1;
         // SAFETY: the block has 512 << order words, and both were written when it was taken.
-        let ends = unsafe { (address.read(), address.add(last).read()) };
-        assert_eq!(ends, (mark, mark), "order {order} at {address:p}");
+        let ends = [address, address.wrapping_add(last)].map(|end| unsafe { end.read() });
+        assert_eq!(ends, [mark, mark], "order {order} at {address:p}");
         // SAFETY: the block came with this order and is freed once.
         unsafe { heap.free_pages(address.cast(), order) };
     };
@@ -184,7 +184,7 @@ fn churn_pages(heap: &Instance, seed: u64) {
         // SAFETY: the first word of the block.
         unsafe { address.write(mark) };
         // SAFETY: its last word.
-        unsafe { address.add(last).write(mark) };
+        unsafe { address.wrapping_add(last).write(mark) };
         own.push((address, order, mark));
         while own.len() > random.below(40) {
             free(own.swap_remove(random.below(own.len())));
