@@ -148,8 +148,12 @@ fn every_alignment() {
 /// Blocks of this layout are aligned, apart, writable from end to end and zeroed where asked, or cannot be had.
 fn check_layout(layout: Layout) {
     let size = layout.size();
-    // SAFETY: the layout is not empty.
-    let blocks = unsafe { [alloc(layout), alloc_zeroed(layout), alloc(layout)] };
+    // SAFETY: the layout is not empty, here and in the two lines below.
+    let first = unsafe { alloc(layout) };
+    // SAFETY: as above.
+    let zeroed = unsafe { alloc_zeroed(layout) };
+    // SAFETY: as above.
+    let blocks = [first, zeroed, unsafe { alloc(layout) }];
     for block in blocks {
         assert!(!block.is_null() || layout.align() > 1 << 30 || size > 1 << 30, "{layout:?}");
         assert!(block.addr().is_multiple_of(layout.align()), "{layout:?} at {block:p}");

@@ -107,12 +107,11 @@ fn high_orders_on_and_off_at_run_time() {
     }
     let hugepage = layout(2 << 20, 4096);
     let pair = || {
-        // SAFETY: not empty, and freed at once with the same layout.
-        unsafe {
-            let block = alloc(hugepage);
-            assert!(!block.is_null());
-            dealloc(block, hugepage);
-        }
+        // SAFETY: the layout is not empty.
+        let block = unsafe { alloc(hugepage) };
+        assert!(!block.is_null());
+        // SAFETY: allocated just now with this layout.
+        unsafe { dealloc(block, hugepage) };
     };
     let locks = || {
         let before = figure(&zoneinfo(), "zone_lock");
