@@ -1,7 +1,7 @@
 //! Forks of a Rust program with threads: the child allocates, frees, starts threads and forks again.
 
 use std::collections::HashMap;
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
@@ -14,6 +14,28 @@ unsafe extern "C" {
     fn waitpid(process: c_int, status: *mut c_int, options: c_int) -> c_int;
     fn _exit(status: c_int) -> !;
     fn alarm(seconds: u32) -> u32;
+    fn pthread_create(
+        thread: *mut usize,
+        attributes: *const c_void,
+        start: extern "C" fn(*mut c_void) -> *mut c_void,
+        argument: *mut c_void,
+    ) -> c_int;
+    fn pthread_join(thread: usize, value: *mut *mut c_void) -> c_int;
+}
+
+/// Allocates on a thread made without the standard library, which takes a mutex of its own when a thread starts: in a
+/// child it may be held by a thread that the child does not have.
+fn allocate_on_a_thread(seed: u64) {
+    extern "C" fn start(seed: *mut c_void) -> *mut c_void {
+        allocate(seed.addr() as u64);
+        std::ptr::null_mut()
+    }
+    let mut thread = 0;
+    let argument = std::ptr::without_provenance_mut(seed as usize);
+    // SAFETY: the thread's number is written; the argument is a number and no address.
+    assert_eq!(unsafe { pthread_create(&raw mut thread, std::ptr::null(), start, argument) }, 0);
+    // SAFETY: the thread was made just now and is joined once.
+    assert_eq!(unsafe { pthread_join(thread, std::ptr::null_mut()) }, 0);
 }
 
 /// Forks, runs `work` in the child and returns its status as `waitpid` has it: 0 if `work` came to its end.
@@ -83,7 +105,7 @@ fn a_child_of_a_process_at_rest() {
             assert_eq!(after.live_objects, before.live_objects);
             // Frees the parent's blocks, starts threads of its own, and forks.
             drop(kept.iter().map(Vec::clone).collect::<Vec<_>>());
-            thread::spawn(move || allocate(seed)).join().expect("the child's thread ends");
+            allocate_on_a_thread(seed);
             handle().trim();
             count();
             assert_eq!(in_child(|| allocate(seed)), 0);
@@ -151,7 +173,7 @@ fn children_while_threads_work() {
     for seed in 0..40 {
         let status = in_child(|| {
             allocate(seed);
-            thread::spawn(move || allocate(seed)).join().expect("the child's thread ends");
+            allocate_on_a_thread(seed);
             handle().trim();
             allocate(seed);
         });
