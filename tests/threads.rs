@@ -280,6 +280,8 @@ fn heaps_end_while_threads_have_caches_of_them() {
                     }
                     done.wait();
                 }
+                // The last recount is over before this thread begins to end.
+                started.wait();
             });
         }
         for _ in 0..ROUNDS {
@@ -290,6 +292,7 @@ fn heaps_end_while_threads_have_caches_of_them() {
             let heap = slots.write().expect("no panic").take().expect("a heap");
             heap.validate().unwrap_or_else(|violation| panic!("{violation}"));
         }
+        started.wait();
     });
 }
 
@@ -393,6 +396,34 @@ fn heaps_come_and_go_on_many_threads() {
         }
         check_empty(&heap);
     });
+}
+
+#[test]
+fn a_limit_is_shared_by_all_threads() {
+    const LIMIT: usize = 48 << 20;
+    let heap = Instance::new(Config { limit: LIMIT, ..Config::new() }).expect("an instance");
+    for size in [200, 3000, 20_000, 1 << 20] {
+        let taken = AtomicUsize::new(0);
+        let full = Barrier::new(4);
+        on_threads(4, |number| {
+            let fill = || Block::new(&heap, layout(size, 8), number as u8 + 1);
+            let mut blocks: Vec<_> = std::iter::from_fn(fill).collect();
+            taken.fetch_add(blocks.len() * size, Ordering::Relaxed);
+            full.wait();
+            // What one frees the others may have.
+            while blocks.len() > 2 {
+                blocks.swap_remove(blocks.len() / 2).free(&heap);
+                blocks.pop().expect("more than two").free(&heap);
+                blocks.extend(fill());
+            }
+            blocks.into_iter().for_each(|block| block.free(&heap));
+        });
+        let taken = taken.into_inner();
+        // A few hundred objects of the class may wait in the sheaves of threads that then found nothing more.
+        assert!((LIMIT / 2..=LIMIT).contains(&taken), "{taken} bytes in blocks of {size}");
+        check_empty(&heap);
+        heap.trim();
+    }
 }
 
 #[test]

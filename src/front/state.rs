@@ -1,7 +1,7 @@
 //! The state of an instance: one zone, its kmem caches, the caches of its threads, and where their records
 //! come from. The global instance is a static of this type; the others live in mappings of their own.
 //!
-//! Lock order within an instance: threads, barns and nodes (one at a time), the sheaf pool, growing, buddy,
+//! Lock order within an instance: threads, barns and nodes (one at a time), the sheaf pool, growing, purging, buddy,
 //! meta. Only `fork.rs` ever holds more than one of them.
 #![forbid(unsafe_code)]
 

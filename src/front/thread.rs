@@ -337,6 +337,8 @@ impl State {
                 threads.vanished += 1;
                 continue;
             }
+            // Another thread may have been draining its page lists.
+            threads.vanished += usize::from(cache.pcp.fork_reset(Pcp::new()));
             cache.next.store(threads.all, Ordering::Relaxed);
             threads.all = core::ptr::from_ref(cache).cast_mut();
         }

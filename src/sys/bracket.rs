@@ -89,6 +89,26 @@ impl<T> Bracket<T> {
     }
 }
 
+#[cfg(not(loom))]
+impl<T> Bracket<T> {
+    /// In a fork's child, which has no other thread: puts an end to a remote's visit. Where that remote was inside,
+    /// the value may be half changed: it is replaced by `fresh`, and true says that it was lost.
+    pub(crate) fn fork_reset(&self, fresh: T) -> bool {
+        if self.remote.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        // With the owner inside (the fork came from a signal handler), the remote was still waiting.
+        let lost = self.busy.load(Ordering::Relaxed) == 0;
+        if lost {
+            // SAFETY: the process has one thread, this one, and it is not inside: nobody else uses the value. What
+            // is overwritten is not dropped, since it may not be whole.
+            unsafe { self.value.get().write(fresh) };
+        }
+        self.remote.store(0, Ordering::Relaxed);
+        lost
+    }
+}
+
 impl<T> Deref for Inside<'_, T> {
     type Target = T;
 

@@ -126,13 +126,16 @@ fn a_child_frees_what_other_threads_made() {
     }
     let made = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        for seed in 0..4_u8 {
+        let spawn = |seed: u8| {
             let made = &made;
             scope.spawn(move || {
                 let blocks: Vec<_> = (0..2000).map(|size| vec![seed; size % 700]).collect();
                 made.lock().expect("no panic").extend(blocks);
-            });
-        }
+            })
+        };
+        let threads: Vec<_> = (0..4).map(spawn).collect();
+        // To the end of their exit handlers, which the scope alone would not wait for.
+        threads.into_iter().for_each(|thread| thread.join().expect("a thread ends"));
     });
     let status = in_child(|| {
         made.lock().expect("no panic").clear();

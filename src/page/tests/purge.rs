@@ -145,3 +145,24 @@ fn a_fork_s_child_finds_what_was_being_given_back() {
     home.zone.fork_child();
     assert_eq!((home.census().free, home.dirty(), home.zone.purge_all()), (4 * 512, 4, blocks(4)));
 }
+
+#[test]
+fn whoever_finds_no_memory_waits_for_what_is_being_given_back() {
+    let home = with_slack(8);
+    home.grow(2);
+    let run = home.take(2 * 512);
+    home.free(run);
+    std::thread::scope(|scope| {
+        let purging = home.zone.purging.lock();
+        let block = home.zone.buddy.lock().isolate_dirty(2).unwrap();
+        let waiter = scope.spawn(|| {
+            assert!(arm(Call::Map, 0, u64::MAX));
+            home.zone.take(Order::PAGEBLOCK, MOVABLE).map(|block| block.pfn())
+        });
+        // Long enough for one who does not wait to come back with nothing.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        home.zone.buddy.lock().free(block);
+        drop(purging);
+        assert_eq!(waiter.join().unwrap(), Some(run));
+    });
+}

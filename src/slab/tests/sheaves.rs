@@ -325,3 +325,27 @@ fn others_take_spares_while_the_owners_work() {
     assert!(shop.is_empty());
     assert_eq!(shop.budget.left(), PLENTY);
 }
+
+#[test]
+fn sheaves_that_nobody_needs_are_used_again() {
+    for class in [0, class_of(64), class_of(8192)] {
+        let shop = Shop::new();
+        let full = usize::from(CLASSES[class].sheaf);
+        let mut mapped = 0;
+        for round in 0..800 {
+            // Growing on allocations and growing on frees, in turn.
+            let thread = Thread::new(&shop, class);
+            if round % 2 == 0 {
+                thread.free_all(shop.take(class, 2 * full));
+            }
+            let objects = thread.many(3 * full);
+            shop.with_miss(class, |miss| thread.sheaves.flush_spare(miss));
+            thread.free_all(objects);
+            thread.flush();
+            shop.flush_barn(class);
+            mapped = if round < 2 { shop.meta.mapped() } else { mapped };
+        }
+        assert_eq!(shop.meta.mapped(), mapped);
+        assert!(shop.is_empty() && shop.budget.left() == PLENTY);
+    }
+}
