@@ -42,6 +42,11 @@ fn twenty_thousand_threads_one_after_another() {
 }
 
 #[test]
+fn detached_threads_that_never_allocate() {
+    conforms("threads.c", &["detached"]);
+}
+
+#[test]
 fn a_thousand_threads_at_once() {
     conforms("threads.c", &["together"]);
 }

@@ -47,7 +47,7 @@ pub struct Config {
     /// Bytes of free memory that stay mapped whatever the heap's size; above it an eighth of the live heap
     /// (`PCPMALLOC_SLACK`).
     pub slack: usize,
-    /// Bytes that may be taken from the system's memory, `usize::MAX` for no limit (`PCPMALLOC_LIMIT`).
+    /// Bytes that may be in use, caches of threads included, `usize::MAX` for no limit (`PCPMALLOC_LIMIT`).
     pub limit: usize,
 }
 

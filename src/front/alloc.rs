@@ -18,6 +18,9 @@ use crate::page::section::{MemMap, pfn_of};
 use crate::slab::size_class::{CLASSES, MAX_SIZE, class_of};
 use crate::slab::thread_sheaves::{Miss, ThreadSheaves};
 
+/// From this many bytes on no request can be served: the address space of a process is 2^47 or 2^48 bytes.
+const HOPELESS: usize = 1 << 46;
+
 /// What a layout asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
@@ -62,7 +65,7 @@ pub(crate) fn free_class(object: NonNull<u8>, class: usize) {
 #[inline(never)]
 fn free_class_slow(object: NonNull<u8>, class: usize) {
     let state = super::global::ready();
-    state.free_small(thread::of_global(), object, class);
+    state.free_small(thread::of_global_to_free(), object, class);
 }
 
 impl State {
@@ -135,6 +138,10 @@ impl State {
     ) -> Option<(NonNull<u8>, bool)> {
         self.fit_budget();
         self.try_alloc_large(cache, size, align).or_else(|| {
+            // What no address space could hold is not worth emptying caches for.
+            if size.max(align) >= HOPELESS {
+                return None;
+            }
             self.reclaim(cache);
             self.try_alloc_large(cache, size, align)
         })

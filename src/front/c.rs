@@ -120,6 +120,7 @@ fn free_slow(block: *mut u8) {
     let Some(block) = NonNull::new(block) else { return };
     match find(block) {
         Found::Object(state, class) => state.free_small(thread::of(state), block, class),
+        Found::Large(state) if state.id == GLOBAL_ID => state.free_large(thread::of_global_to_free(), block),
         Found::Large(state) => state.free_large(thread::of(state), block),
         Found::Nothing => {
             let address = block.as_ptr();

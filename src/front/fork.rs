@@ -1,5 +1,5 @@
-//! Forks: every lock of every instance is taken before and released after, in one order, so that the child
-//! finds no lock held by a thread that it does not have.
+//! Forks: the locks of every instance are taken before and released after, in one order, so that the child finds
+//! none held by a thread that it does not have. `growing` and `purging` are not: the child resets them.
 //!
 //! Registered when the global instance starts, before any handler of the program: prepare handlers run in
 //! reverse order, so those of the program may still allocate, and after the fork ours run first. `vfork`,
@@ -10,11 +10,14 @@
 use super::registry::{self, GLOBAL_ID};
 use super::state::State;
 use super::thread;
+use crate::sys::bug::Line;
 use crate::sys::thread::at_fork;
 
 /// The fork handlers, registered once.
 pub(crate) fn register() {
-    at_fork(prepare, parent, child);
+    if !at_fork(prepare, parent, child) {
+        Line::new().text("no memory for fork handlers; children of this process may hang in malloc").print();
+    }
 }
 
 extern "C" fn prepare() {

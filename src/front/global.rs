@@ -139,8 +139,8 @@ impl PcpMalloc {
         self
     }
 
-    /// Bytes that the heap may take from the system; beyond it, allocations fail after caches were emptied.
-    /// No limit by default. Variable: `PCPMALLOC_LIMIT`.
+    /// Bytes that the heap may have in use, caches of threads included; beyond it, allocations fail after caches
+    /// were emptied. Free memory within the slack comes on top. No limit by default. Variable: `PCPMALLOC_LIMIT`.
     #[must_use]
     pub const fn limit(mut self, bytes: usize) -> Self {
         self.config.limit = bytes;
@@ -226,7 +226,7 @@ unsafe impl GlobalAlloc for PcpMalloc {
         let block = unsafe { NonNull::new_unchecked(block) };
         match Request::of(layout) {
             Request::Small(class) => free_class(block, class),
-            Request::Large(..) => GLOBAL.free_large(thread::of_global(), block),
+            Request::Large(..) => GLOBAL.free_large(thread::of_global_to_free(), block),
         }
     }
 

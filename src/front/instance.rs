@@ -4,12 +4,13 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 
 use super::global::pointer;
+use super::misuse;
 use super::registry;
 use super::state::State;
 use super::thread;
 use super::validate::Usage;
 use crate::base::config::Config;
-use crate::base::pfn::{MAX_ORDER, Migratetype, Order};
+use crate::base::pfn::{MAX_ORDER, Migratetype, Order, Pfn};
 use crate::page::mm_types::{FreeBlock, Kind, Word};
 use crate::page::section::{MemMap, pfn_of};
 use crate::page::validate::Violation;
@@ -106,13 +107,23 @@ impl Instance {
         MemMap.address(block.pfn()).as_ptr()
     }
 
-    /// Frees a block of pages.
+    /// Frees a block of pages. A pointer that is no such block ends the process with one line.
     ///
     /// # Safety
     /// The block came from `alloc_pages` of this instance with this order, and nobody uses it any more.
     pub unsafe fn free_pages(&self, block: *mut u8, order: u32) {
         let state = self.state();
-        let Some(pfn) = pfn_of(block.addr()).filter(|_| order <= MAX_ORDER) else { return };
+        let pages = 1_usize.checked_shl(order).unwrap_or(0);
+        let is_such = |pfn: &Pfn| {
+            let page = MemMap.page(*pfn);
+            let word = page.word();
+            word.kind() == Kind::Run && word.zone() == state.id && page.run_pages() == pages
+        };
+        let Some(pfn) =
+            pfn_of(block.addr()).filter(is_such).filter(|pfn| MemMap.address(*pfn).as_ptr() == block)
+        else {
+            misuse::report("free", block.addr())
+        };
         MemMap.page(pfn).set_word(Word::NOTHING);
         let block = FreeBlock::from_parts(pfn, Order::new(order), false);
         state.with_pages(thread::of(state), |pages| pages.free_pages(block));

@@ -22,7 +22,7 @@ pub(crate) const NR_INSTANCES: usize = 1024;
 
 /// How many instances there were; guards the table.
 static REGISTRY: Lock<u32> = Lock::new(0);
-static TABLE: [AtomicPtr<State>; NR_INSTANCES] =
+pub(crate) static INSTANCES: [AtomicPtr<State>; NR_INSTANCES] =
     [const { AtomicPtr::new(core::ptr::null_mut()) }; NR_INSTANCES];
 
 /// Takes the registry's lock.
@@ -41,7 +41,7 @@ pub(crate) fn by_id<'a>(id: u16) -> Option<&'a State> {
         return Some(&GLOBAL);
     }
     // Acquire: pairs with the Release in `create`, so that the instance's fields are seen.
-    let state = TABLE.get(usize::from(id))?.load(Ordering::Acquire);
+    let state = INSTANCES.get(usize::from(id))?.load(Ordering::Acquire);
     // SAFETY: an entry is null or an instance that `destroy` has not been called for; by the rule above it is
     // not called while the caller uses the reference. A State is shared by design.
     unsafe { state.as_ref() }
@@ -55,7 +55,7 @@ pub(crate) fn others(_: &Guard<'_, u32>) -> impl Iterator<Item = &'static State>
 /// Makes an instance. `None` where there are too many, or no memory.
 pub(crate) fn create(config: &Config) -> Option<NonNull<State>> {
     let mut count = lock();
-    let free = |id: &usize| TABLE[*id].load(Ordering::Relaxed).is_null();
+    let free = |id: &usize| INSTANCES[*id].load(Ordering::Relaxed).is_null();
     let id = (usize::from(GLOBAL_ID) + 1..NR_INSTANCES).find(free)?;
     let length = map::round_to_os_page(size_of::<State>())?;
     let state: NonNull<State> = map::map(length, PAGE_SIZE)?.cast();
@@ -65,7 +65,7 @@ pub(crate) fn create(config: &Config) -> Option<NonNull<State>> {
     // SAFETY: written just now.
     unsafe { state.as_ref() }.configure(config);
     // Release: pairs with the Acquire in `by_id`.
-    TABLE[id].store(state.as_ptr(), Ordering::Release);
+    INSTANCES[id].store(state.as_ptr(), Ordering::Release);
     Some(state)
 }
 
@@ -78,7 +78,7 @@ pub(crate) unsafe fn destroy(state: NonNull<State>) {
     // SAFETY: the caller vouches that it exists.
     let instance = unsafe { state.as_ref() };
     let id = instance.id;
-    TABLE[usize::from(id)].store(core::ptr::null_mut(), Ordering::Relaxed);
+    INSTANCES[usize::from(id)].store(core::ptr::null_mut(), Ordering::Relaxed);
     // SAFETY: the caller vouches that its memory is unused.
     unsafe { instance.zone.unmap_all_dedicated() };
     // SAFETY: as above.

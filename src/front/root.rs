@@ -3,12 +3,13 @@
 //! `/proc/PID/maps` names; everything else is reached by address from here and is plain `repr(C)` data.
 
 use super::global::GLOBAL;
+use super::registry::{INSTANCES, NR_INSTANCES};
 use super::state::State;
 use super::thread::ThreadCache;
 use crate::base::pfn::{NR_ORDERS, PAGE_SHIFT, PAGEBLOCK_ORDER, SECTION_SHIFT};
 use crate::page::mm_types::{Page, Pageblock};
 use crate::page::section::{NR_SECTIONS, NR_TABLE, NUMBERS, SECTIONS, Section, TABLE};
-use crate::slab::size_class::NR_CLASSES;
+use crate::slab::size_class::{CLASSES, NR_CLASSES, SizeClass};
 use crate::sys::sync::{AtomicPtr, AtomicU32};
 
 /// Raised with every change of what is reachable from here.
@@ -25,6 +26,10 @@ pub struct Root {
     sections: &'static [AtomicPtr<Section>; NR_SECTIONS],
     section_numbers: &'static AtomicU32,
     global: &'static State,
+    /// Every instance by its number, but for the global one.
+    instances: &'static [AtomicPtr<State>; NR_INSTANCES],
+    size_classes: &'static [SizeClass; NR_CLASSES],
+    instance_entries: u64,
     table_entries: u64,
     section_entries: u64,
     size_of_section: u32,
@@ -49,6 +54,9 @@ static ROOT: Root = Root {
     sections: &SECTIONS,
     section_numbers: &NUMBERS,
     global: &GLOBAL,
+    instances: &INSTANCES,
+    size_classes: &CLASSES,
+    instance_entries: NR_INSTANCES as u64,
     table_entries: NR_TABLE as u64,
     section_entries: NR_SECTIONS as u64,
     size_of_section: size_of::<Section>() as u32,

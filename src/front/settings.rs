@@ -71,10 +71,10 @@ const KNOBS: [Knob; 8] = [
     },
     Knob {
         name: c"PCPMALLOC_LIMIT",
-        takes: "a size in bytes, or with K, M or G",
+        takes: "a size above 0 in bytes, or with K, M or G",
         default: "no limit",
         read: |config, value| {
-            config.limit = size(value)?;
+            config.limit = size(value).filter(|bytes| *bytes > 0)?;
             Some(())
         },
     },
@@ -107,19 +107,21 @@ pub(crate) fn from_environment(mut config: Config) -> Config {
     if env::is_privileged() {
         return config;
     }
+    let own = config != Config::new();
     for knob in &KNOBS {
         env::with_variable(knob.name, |value| {
             let mut changed = config;
             match (knob.read)(&mut changed, value) {
                 Some(()) => config = changed,
-                None => warn(knob, value),
+                None => warn(knob, value, own),
             }
         });
     }
     config
 }
 
-fn warn(knob: &Knob, value: &[u8]) {
+/// `own` says that the program has settings of its own, which hold then.
+fn warn(knob: &Knob, value: &[u8], own: bool) {
     let value = &value[..value.len().min(64)];
     Line::new()
         .bytes(knob.name.to_bytes())
@@ -128,7 +130,7 @@ fn warn(knob: &Knob, value: &[u8]) {
         .text("' is not ")
         .text(knob.takes)
         .text("; using ")
-        .text(knob.default)
+        .text(if own { "the program's own setting" } else { knob.default })
         .print();
 }
 

@@ -2,7 +2,8 @@
 //! come from. The global instance is a static of this type; the others live in mappings of their own.
 //!
 //! Lock order within an instance: threads, barns and nodes (one at a time), the sheaf pool, growing, purging, buddy,
-//! meta. Only `fork.rs` ever holds more than one of them.
+//! meta. Which pairs are ever held together stands in
+//! docs/ARCHITECTURE.md; only `fork.rs` holds more.
 #![forbid(unsafe_code)]
 
 use super::thread::Threads;

@@ -17,7 +17,7 @@ use super::registry::{self, GLOBAL_ID};
 use super::state::State;
 use crate::page::page_alloc::PageAlloc;
 use crate::page::pcp::Pcp;
-use crate::slab::size_class::NR_CLASSES;
+use crate::slab::size_class::{CLASSES, NR_CLASSES};
 use crate::slab::thread_sheaves::ThreadSheaves;
 use crate::sys::bracket::Bracket;
 use crate::sys::slot::{self, NOTHING_SIZE};
@@ -39,8 +39,6 @@ pub(crate) struct ThreadCache {
     next_parked: AtomicPtr<ThreadCache>,
     /// 1 while a thread has it.
     live: AtomicU32,
-    /// Times the exit handler has run for the thread.
-    exit_rounds: AtomicU32,
     /// The thread's caches of other instances; the owner's alone, and used in the global instance's cache only.
     others: UnsafeCell<[Other; NR_OTHERS]>,
 }
@@ -120,7 +118,7 @@ impl ThreadCache {
 
     /// Whether this is a cache, and not the page of zeroes.
     fn exists(&self) -> bool {
-        !self.is_at(slot::nothing()) && !self.is_at(slot::gone())
+        !slot::is_nothing(core::ptr::from_ref(self).cast()) && !self.is_at(slot::gone())
     }
 
     pub(crate) fn is_live(&self) -> bool {
@@ -136,6 +134,14 @@ pub(crate) fn of_global() -> Option<&'static ThreadCache> {
         return Some(cache);
     }
     if cache.is_at(slot::gone()) { None } else { attach() }
+}
+
+/// As `of_global`, for a free: a thread that has never allocated gets a cache only after a number of frees.
+pub(crate) fn of_global_to_free() -> Option<&'static ThreadCache> {
+    if slot::is_nothing(slot::get()) && slot::count_free() {
+        return None;
+    }
+    of_global()
 }
 
 /// The calling thread's cache of this instance; as `of_global`.
@@ -179,12 +185,10 @@ fn attach() -> Option<&'static ThreadCache> {
 
 /// A cache for the calling thread: a dead thread's, or a new one.
 fn adopt(state: &State) -> Option<&ThreadCache> {
-    let cache = match state.take_any() {
-        Some(cache) => cache,
-        None => make(state)?,
-    };
-    cache.exit_rounds.store(0, Ordering::Relaxed);
-    Some(cache)
+    match state.take_any() {
+        Some(cache) => Some(cache),
+        None => make(state),
+    }
 }
 
 fn make(state: &State) -> Option<&ThreadCache> {
@@ -195,7 +199,6 @@ fn make(state: &State) -> Option<&ThreadCache> {
         next: AtomicPtr::new(core::ptr::null_mut()),
         next_parked: AtomicPtr::new(core::ptr::null_mut()),
         live: AtomicU32::new(1),
-        exit_rounds: AtomicU32::new(0),
         others: UnsafeCell::new([NO_OTHER; NR_OTHERS]),
     };
     // SAFETY: a fresh record of this size, aligned to a cache line, that nobody else knows.
@@ -235,8 +238,8 @@ fn leave_other(other: Other) {
     }
 }
 
-/// The exit handler. Runs with the thread's other destructors; the first time it only asks to be run again, so
-/// that it comes after all that allocate or free.
+/// The exit handler. It runs among the thread's key destructors; those that come later are served without a
+/// cache.
 ///
 /// # Safety
 /// The C library calls this, at a thread's exit, with the value that `attach` armed the key with.
@@ -244,11 +247,6 @@ pub(crate) unsafe extern "C" fn on_exit(value: *mut libc::c_void) {
     // SAFETY: the value is what `attach` armed the key with: a cache of the global instance.
     let cache = unsafe { &*value.cast_const().cast::<ThreadCache>() };
     if !cache.is_at(slot::get()) {
-        return;
-    }
-    let rounds = cache.exit_rounds.load(Ordering::Relaxed);
-    cache.exit_rounds.store(rounds + 1, Ordering::Relaxed);
-    if rounds == 0 && global::exit_key().is_some_and(|key| key.arm(value.cast())) {
         return;
     }
     slot::set(slot::gone());
@@ -326,6 +324,10 @@ impl State {
     /// In a fork's child: forgets the caches of the threads that the child does not have. They may be half
     /// changed, so their contents are lost.
     pub(crate) fn forget_other_threads(&self, mine: *const ThreadCache) {
+        // The fork came from a signal handler that interrupted this very thread at the list: it stays as it is.
+        if self.threads.is_mine() {
+            return;
+        }
         let mut threads = self.threads.lock();
         let mut next = threads.all;
         threads.all = core::ptr::null_mut();
@@ -333,12 +335,17 @@ impl State {
             // SAFETY: a cache of this instance.
             let cache = unsafe { cache.as_ref() };
             next = cache.next.load(Ordering::Relaxed);
-            if cache.is_live() && !core::ptr::eq(cache, mine) {
+            let gone = cache.is_live() && !core::ptr::eq(cache, mine);
+            // Lost also where another thread was draining the lists of a cache that stays.
+            if let Some(lost) = cache.pcp.fork_reset(gone, Pcp::new()) {
                 threads.vanished += 1;
+                lost.write_off(&self.zone, &self.budget);
+            }
+            if gone {
+                let paid = |(class, sheaves): (usize, &ThreadSheaves)| sheaves.paid(&CLASSES[class]);
+                self.budget.put(cache.sheaves.iter().enumerate().map(paid).sum());
                 continue;
             }
-            // Another thread may have been draining its page lists.
-            threads.vanished += usize::from(cache.pcp.fork_reset(Pcp::new()));
             cache.next.store(threads.all, Ordering::Relaxed);
             threads.all = core::ptr::from_ref(cache).cast_mut();
         }

@@ -11,6 +11,7 @@ use super::mm_types::{FreeBlock, Kind, Word, bytes_of};
 use super::section::{MemMap, sections};
 use super::zone::Zone;
 use crate::base::pfn::{Order, PAGEBLOCK_PAGES, PAGEBLOCK_SIZE, PAGEBLOCKS_PER_SECTION, Pfn};
+use crate::sys::lock::{Guard, Lock};
 use crate::sys::map;
 use crate::sys::sync::Ordering;
 
@@ -32,19 +33,24 @@ impl Zone {
     /// Gives pageblocks back until half of the watermark is left.
     #[cold]
     pub(crate) fn purge_excess(&self) {
-        self.purge(|zone, buddy| zone.watermark(buddy) / 2);
+        // Somebody who is at it already sees to this excess too; a free does not wait for system calls of others.
+        self.purge(|zone, buddy| zone.watermark(buddy) / 2, Lock::try_lock);
     }
 
     /// Gives all wholly free pageblocks back. Returns their bytes.
     pub(crate) fn purge_all(&self) -> usize {
-        self.purge(|_, _| 0)
+        self.purge(|_, _| 0, |purging| Some(purging.lock()))
     }
 
-    fn purge(&self, keep: impl Fn(&Self, &Buddy) -> usize) -> usize {
+    fn purge(
+        &self,
+        keep: impl Fn(&Self, &Buddy) -> usize,
+        enter: impl Fn(&Lock<()>) -> Option<Guard<'_, ()>>,
+    ) -> usize {
         let mut purged = 0;
         loop {
             // Held while the block is on no list, so that whoever finds no memory can wait for it.
-            let _purging = self.purging.lock();
+            let Some(_purging) = enter(&self.purging) else { return purged };
             let mut buddy = self.lock();
             let excess = buddy.dirty_pageblocks.saturating_sub(keep(self, &buddy));
             if excess == 0 {
@@ -154,7 +160,11 @@ pub(crate) unsafe fn unmap_all(zone: u16) {
             if let Some(length) = bytes_of((index - first) * PAGEBLOCK_PAGES).filter(|length| *length > 0) {
                 let address = MemMap.address(section.add(first * PAGEBLOCK_PAGES));
                 // SAFETY: these pageblocks are arenas of this zone, mapped and, says the caller, unused.
-                unsafe { map::unmap(address, length) };
+                if !unsafe { map::unmap(address, length) } {
+                    // The kernel lacks room to split a mapping: the addresses are lost, the memory is not.
+                    // SAFETY: as above.
+                    unsafe { map::discard(address, length) };
+                }
             }
             index += 1;
         }

@@ -288,6 +288,12 @@ impl Pcp {
         });
     }
 
+    /// Gives up lists whose thread a fork left behind: what they held is lost, what they had been granted is not.
+    pub(crate) fn write_off(self, zone: &Zone, budget: &Budget) {
+        budget.put(self.high as usize * PAGE_SIZE);
+        (0..self.huge).for_each(|_| zone.end_huge());
+    }
+
     /// Base pages on the lists, those of order 9 among them.
     pub(crate) fn pages(&self) -> usize {
         self.count as usize + (self.huge as usize) * (1 << HUGEPAGE_ORDER)

@@ -73,12 +73,19 @@ impl Buddy {
     }
 
     fn adjacent_in(&self, section: Pfn, wanted: usize) -> Option<Pfn> {
-        let mut adjacent = 0;
+        let (mut adjacent, mut backing) = (0, false);
         for index in 0..PAGEBLOCKS_PER_SECTION {
             let first = section.add(index * PAGEBLOCK_PAGES);
             let pageblock = MemMap.pageblock(first);
             let free = pageblock.zone() == self.zone && pageblock.free() == PAGEBLOCK_PAGES;
-            adjacent = if free { adjacent + 1 } else { 0 };
+            // A run has one backing, as a block has.
+            let alike = adjacent == 0 || pageblock.hugetlb() == backing;
+            backing = pageblock.hugetlb();
+            adjacent = match (free, alike) {
+                (true, true) => adjacent + 1,
+                (true, false) => 1,
+                (false, _) => 0,
+            };
             if adjacent == wanted {
                 return Some(section.add((index + 1 - wanted) * PAGEBLOCK_PAGES));
             }
@@ -141,8 +148,10 @@ impl Buddy {
         // A run ends where a block ends, so what follows is free only as blocks that start right there.
         let mut next = start.index() + pages;
         while next < end {
-            let word = MemMap.page(start.add(next - start.index())).word();
-            if word.kind() != Kind::Buddy || word.zone() != self.zone {
+            let page = start.add(next - start.index());
+            let word = MemMap.page(page).word();
+            let alike = MemMap.pageblock(page).hugetlb() == MemMap.pageblock(start).hugetlb();
+            if word.kind() != Kind::Buddy || word.zone() != self.zone || !alike {
                 return None;
             }
             next += word.order().pages();

@@ -134,7 +134,8 @@ pub(crate) fn pfn_of(address: usize) -> Option<Pfn> {
 
 /// The sections that exist, as the first page of each.
 pub(crate) fn sections() -> impl Iterator<Item = Pfn> {
-    // Relaxed: whoever looks for pages of a zone holds its lock, and so came after the sections that it has.
+    // Relaxed: whoever looks for pages of a zone holds its lock, or is the last to use it, and so came after the
+    // sections that it has.
     let numbers = (NUMBERS.load(Ordering::Relaxed) as usize).min(NR_SECTIONS - 1);
     (1..=numbers)
         // A number that was only just given out has no section yet.

@@ -13,6 +13,7 @@ use crate::base::list::List;
 use crate::base::pfn::Pfn;
 use crate::page::buddy::{element, pfn};
 use crate::page::meta::Meta;
+use crate::page::mm_types::Word;
 use crate::page::page_alloc::PageAlloc;
 use crate::page::section::MemMap;
 use crate::sys::bug::Line;
@@ -203,6 +204,8 @@ impl Node {
             return None;
         }
         self.partial.remove(&MemMap, element(slab.first));
+        // From here on a second free of one of its objects finds no slab: its bitmap may soon be another's.
+        MemMap.page(slab.first).set_word(Word::NOTHING);
         self.slabs -= 1;
         self.free -= usize::from(CLASSES[class].objects);
         self.events.slab_free += 1;

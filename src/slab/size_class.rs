@@ -19,6 +19,7 @@ const BARN_BYTES: usize = 256 << 10;
 
 /// What is fixed about a class.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(crate) struct SizeClass {
     /// Bytes of an object.
     pub(crate) size: u32,

@@ -178,6 +178,14 @@ impl ThreadSheaves {
         self.pop()
     }
 
+    /// Bytes that the thread has paid for its main sheaf.
+    pub(crate) fn paid(&self, info: &SizeClass) -> usize {
+        if self.main.load(Ordering::Relaxed).is_null() {
+            return 0;
+        }
+        info.sheaf_at(self.level.load(Ordering::Relaxed)) * info.size as usize
+    }
+
     /// Pays for the next level of growth: the level, and the bytes that it cost. `None` where the budget refuses.
     /// A thread with a main sheaf has paid for one of its level, whatever the sheaf is that it uses.
     fn pay(&self, first: bool, miss: &Miss<'_, '_>) -> Option<(u8, usize)> {

@@ -91,21 +91,20 @@ impl<T> Bracket<T> {
 
 #[cfg(not(loom))]
 impl<T> Bracket<T> {
-    /// In a fork's child, which has no other thread: puts an end to a remote's visit. Where that remote was inside,
-    /// the value may be half changed: it is replaced by `fresh`, and true says that it was lost.
-    pub(crate) fn fork_reset(&self, fresh: T) -> bool {
-        if self.remote.load(Ordering::Relaxed) == 0 {
-            return false;
-        }
-        // With the owner inside (the fork came from a signal handler), the remote was still waiting.
-        let lost = self.busy.load(Ordering::Relaxed) == 0;
-        if lost {
-            // SAFETY: the process has one thread, this one, and it is not inside: nobody else uses the value. What
-            // is overwritten is not dropped, since it may not be whole.
-            unsafe { self.value.get().write(fresh) };
-        }
+    /// In a fork's child, which has no other thread: puts an end to all visits but the forking thread's own. Where
+    /// the owner is `gone`, or a remote was inside, the value may be half changed: it is replaced by `fresh`, and
+    /// what it was comes back, to be looked at only.
+    pub(crate) fn fork_reset(&self, gone: bool, fresh: T) -> Option<T> {
+        let remote = self.remote.load(Ordering::Relaxed) != 0;
+        // With the owner inside (the fork came from a signal handler), a remote was still waiting.
+        let lost = gone || remote && self.busy.load(Ordering::Relaxed) == 0;
         self.remote.store(0, Ordering::Relaxed);
-        lost
+        if !lost {
+            return None;
+        }
+        self.busy.store(0, Ordering::Relaxed);
+        // SAFETY: the process has one thread, this one, and it is not inside: nobody else uses the value.
+        Some(unsafe { self.value.get().replace(fresh) })
     }
 }
 

@@ -58,7 +58,8 @@ pub(crate) fn cgroup_limit() -> Option<usize> {
     limit
 }
 
-/// The limit at `root` + `path` + `file`, or, as a container sees its own group, at `root` + `file`.
+/// The smallest limit of the group at `root` + `path` and of all groups above it, up to `root`, which is also where
+/// a container sees its own. In each the limit is `file`.
 fn limit_below(root: &[u8], path: &[u8], file: &[u8]) -> Option<usize> {
     let read = |path: &[u8]| {
         let mut name = [0_u8; 512];
@@ -71,7 +72,15 @@ fn limit_below(root: &[u8], path: &[u8], file: &[u8]) -> Option<usize> {
         let text = read_file(CStr::from_bytes_until_nul(&name).ok()?, &mut text)?;
         core::str::from_utf8(text).ok()?.trim().parse().ok()
     };
-    read(path).or_else(|| read(b""))
+    let mut limit: Option<usize> = None;
+    let mut end = path.len();
+    loop {
+        limit = limit.into_iter().chain(read(&path[..end])).min();
+        match path[..end].iter().rposition(|byte| *byte == b'/') {
+            Some(above) => end = above,
+            None => return limit,
+        }
+    }
 }
 
 /// The start of a file, as much as fits.

@@ -57,6 +57,12 @@ impl<T> Lock<T> {
         Guard { lock: self }
     }
 
+    /// The lock if it is free now.
+    #[cfg(not(loom))]
+    pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
+        self.take(FREE, owner_number()).then(|| Guard { lock: self })
+    }
+
     #[inline]
     fn acquire(&self) {
         if !self.take(FREE, owner_number()) {

@@ -8,20 +8,44 @@
 /// Bytes of `NOTHING`; a thread's cache must fit (asserted in `front/thread.rs`).
 pub(crate) const NOTHING_SIZE: usize = 4096;
 
+/// Frees that a thread without a cache does before it gets one. A thread that never allocates must not: the C
+/// library frees memory of its own at the very end of a thread, when no exit handler runs any more, and the
+/// cache would be lost.
+pub(crate) const FREES_WITHOUT_CACHE: usize = 32;
+/// Bytes by which the slot moves within `NOTHING` for each of them.
+const STEP: usize = 64;
+
 /// What a slot points at before its thread has a cache. Never written: it stands in read-only memory.
 #[repr(C, align(4096))]
-pub(crate) struct Nothing([u8; NOTHING_SIZE]);
+pub(crate) struct Nothing([u8; NOTHING_SIZE + FREES_WITHOUT_CACHE * STEP]);
 
 /// For threads that have no cache yet.
-pub(crate) static NOTHING: Nothing = Nothing([0; NOTHING_SIZE]);
+pub(crate) static NOTHING: Nothing = Nothing([0; NOTHING_SIZE + FREES_WITHOUT_CACHE * STEP]);
 
 /// For threads whose cache is gone: their exit handlers have run.
-pub(crate) static GONE: Nothing = Nothing([0; NOTHING_SIZE]);
+pub(crate) static GONE: Nothing = Nothing([0; NOTHING_SIZE + FREES_WITHOUT_CACHE * STEP]);
 
 /// The address that says "no cache yet".
 #[inline]
 pub(crate) fn nothing() -> *mut u8 {
     (&raw const NOTHING).cast_mut().cast()
+}
+
+/// Whether an address says "no cache yet": that of `nothing`, or one that `count_free` moved on to.
+#[inline]
+pub(crate) fn is_nothing(address: *const u8) -> bool {
+    address.addr().wrapping_sub(nothing().addr()) <= FREES_WITHOUT_CACHE * STEP
+}
+
+/// Counts a free of a thread without a cache, by moving its slot a step on within the zeroes. False when there
+/// were enough of them.
+pub(crate) fn count_free() -> bool {
+    let next = get().wrapping_add(STEP);
+    let more = is_nothing(next);
+    if more {
+        set(next);
+    }
+    more
 }
 
 /// The address that says "no cache any more".

@@ -1,6 +1,7 @@
 // Threads coming and going. Argument: what they do.
 //
 //   sequence  20,000 short threads one after another; memory stays bounded
+//   detached  4,800 detached threads that never allocate; the C library still frees as they end
 //   together  1,000 threads at once, whose objects others free after they are gone
 //   keys      every pthread key is taken before the first thread starts; then 2,000 threads
 //   rounds    destructors that allocate in all four rounds, after the allocator's own teardown
@@ -8,6 +9,7 @@
 #include "check.h"
 #include <limits.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 // Some blocks of each kind, of which one is left to whoever joins the thread.
 static void *short_life(void *argument) {
@@ -164,10 +166,44 @@ static void cancelled(void) {
     }
 }
 
+static atomic_int up, go, down;
+
+static void *no_life(void *argument) {
+    up++;
+    while (!go) usleep(200);
+    down++;
+    return argument;
+}
+
+// As detached threads end, the C library frees what it kept of older ones' stacks, after all exit handlers. It
+// keeps 40 MiB of stacks, hence as many threads at once.
+static void detached(void) {
+    pthread_attr_t attributes;
+    CHECK(pthread_attr_init(&attributes) == 0);
+    CHECK(pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED) == 0);
+    size_t before = 0;
+    for (int round = 0; round < 120; round++) {
+        enum { THREADS = 40 };
+        up = go = down = 0;
+        for (int i = 0; i < THREADS; i++) {
+            pthread_t thread;
+            CHECK(pthread_create(&thread, &attributes, no_life, NULL) == 0);
+        }
+        while (up < THREADS) usleep(100);
+        go = 1;
+        while (down < THREADS) usleep(100);
+        usleep(2000);
+        if (round == 20) before = resident();
+    }
+    size_t grown = resident() > before ? resident() - before : 0;
+    CHECKF(grown < 4 * MIB, "%zu KiB more resident after 4,800 threads than after 840", grown / KIB);
+}
+
 int main(int argc, char **argv) {
     check_start(argc, argv);
     CHECK(argc == 3);
     if (strcmp(argv[2], "sequence") == 0) one_after_another(20000);
+    if (strcmp(argv[2], "detached") == 0) detached();
     if (strcmp(argv[2], "together") == 0) together();
     if (strcmp(argv[2], "keys") == 0) {
         CHECKF(use_up_the_keys() > 1000, "few keys");

@@ -47,7 +47,7 @@ fn op() -> impl Strategy<Value = Op> {
     let align = prop_oneof![12 => 0_u32..=4, 4 => 5_u32..=12, 2 => 13_u32..=21, 1 => Just(22_u32)];
     prop_oneof![
         12 => (size(), align, any::<bool>()).prop_map(|(size, align, zeroed)| Op::Alloc { size, align, zeroed }),
-        2 => (prop_oneof![6 => 0_u32..=3, 2 => 4_u32..=9, 1 => 9_u32..=9], 0_usize..3)
+        2 => (prop_oneof![6 => 0_u32..=3, 2 => 4_u32..=9, 1 => 10_u32..=12], 0_usize..3)
             .prop_map(|(order, migratetype)| Op::Pages { order, migratetype }),
         6 => (any::<Index>(), size()).prop_map(|(block, size)| Op::Resize { block, size }),
         9 => any::<Index>().prop_map(|block| Op::Free { block }),

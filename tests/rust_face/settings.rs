@@ -1,6 +1,7 @@
 //! The builder methods of `PcpMalloc`, the variables that go before them, and the switch at run time.
 
 use std::alloc::{alloc, dealloc};
+use std::hint::black_box;
 use std::process::Command;
 
 use crate::heap::{figure, layout, memory};
@@ -108,7 +109,7 @@ fn high_orders_on_and_off_at_run_time() {
     let hugepage = layout(2 << 20, 4096);
     let pair = || {
         // SAFETY: the layout is not empty.
-        let block = unsafe { alloc(hugepage) };
+        let block = black_box(unsafe { alloc(hugepage) });
         assert!(!block.is_null());
         // SAFETY: allocated just now with this layout.
         unsafe { dealloc(block, hugepage) };
