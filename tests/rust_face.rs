@@ -154,7 +154,8 @@ fn check_layout(layout: Layout) {
     // SAFETY: as above.
     let zeroed = unsafe { alloc_zeroed(layout) };
     // SAFETY: as above.
-    let blocks = black_box([first, zeroed, unsafe { alloc(layout) }]);
+    let last = unsafe { alloc(layout) };
+    let blocks = black_box([first, zeroed, last]);
     for (number, block) in blocks.into_iter().enumerate() {
         assert!(!block.is_null() || layout.align() > 1 << 30 || size > 1 << 30, "{layout:?}");
         assert!(block.addr().is_multiple_of(layout.align()), "{layout:?} at {block:p}");
@@ -228,10 +229,8 @@ fn sizes_that_cannot_be_had() {
         // SAFETY: not empty.
         assert!(black_box(unsafe { alloc(layout(size, align)) }).is_null(), "{size} aligned to {align}");
         // SAFETY: not empty.
-        assert!(
-            black_box(unsafe { alloc_zeroed(layout(size, align)) }).is_null(),
-            "{size} aligned to {align}"
-        );
+        let zeroed = black_box(unsafe { alloc_zeroed(layout(size, align)) });
+        assert!(zeroed.is_null(), "{size} aligned to {align}");
     }
     for from in [16, 20_000, 33 << 20] {
         let mut kept = vec![7_u8; from];
