@@ -29,7 +29,7 @@ pub(crate) fn this_thread() -> usize {
 }
 
 /// Word of threads' exits, by a pthread key. Of the three ways the only one that needs neither an allocation
-/// nor a search for the dead; its destructor runs in rounds, so it can let others go first.
+/// nor a search for the dead.
 pub(crate) struct ExitKey(libc::pthread_key_t);
 
 impl ExitKey {
