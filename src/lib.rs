@@ -38,8 +38,9 @@ mod exports {
     pub use crate::front::validate::Usage;
     pub use crate::page::buddy::ZoneEvents;
     pub use crate::page::validate::{Census, Violation};
+    pub use crate::sys::lock_stat::LockStat;
     pub use crate::report::{
-        abort_on_panic, buddyinfo, instance_buddyinfo, instance_slabinfo, instance_zoneinfo, slabinfo,
+        abort_on_panic, buddyinfo, instance_buddyinfo, instance_slabinfo, instance_zoneinfo, lock_stat, slabinfo,
         validate, zoneinfo,
     };
 

@@ -8,7 +8,7 @@ mod model;
 
 use std::alloc::Layout;
 
-use heap::{Block, alone, layout, memory};
+use heap::{Block, alone, class_bytes, layout, memory};
 use model::Model;
 use pcpmalloc::{Config, Hugepages, Instance, Migratetype};
 use proptest::prelude::*;
@@ -141,7 +141,7 @@ fn a_run_grows_and_shrinks_where_it_stands() {
     // In a new heap all pages behind the first run of a pageblock are free, up to the pageblock's end.
     let mut run = Block::new(&heap, layout(100 << 12, 8), 1).expect("memory");
     let start = run.address;
-    for pages in [101, 128, 129, 300, 512, 500, 40, 9, 3, 200] {
+    for pages in [101, 128, 129, 300, 512, 500, 90, 65, 200] {
         // What a shrink frees may wait on the thread's page lists, where no run finds it.
         heap.trim();
         assert!(run.resize(&heap, (pages << 12) - 5));
@@ -167,13 +167,14 @@ fn a_run_grows_and_shrinks_where_it_stands() {
 fn blocks_cross_all_borders_with_their_contents() {
     let heap = new_heap();
     let borders =
-        [8192, 8193, 4 << 12, 2 << 20, (2 << 20) + 1, (32 << 20) - 1, 32 << 20, (32 << 20) + 1, 90 << 20];
+        [8192, 8193, 4 << 12, 64 << 12, 65 << 12, 2 << 20, (2 << 20) + 1, (32 << 20) - 1, 32 << 20, (32 << 20) + 1, 90 << 20];
     for from in borders {
         for to in borders {
             let mut block = Block::new(&heap, layout(from, 16), 7).expect("memory");
             assert!(block.resize(&heap, to), "{from} to {to}");
             let usage = heap.validate().expect("sound");
-            let expected = if to <= 8192 { (8192, 0) } else { (0, to.div_ceil(4096) * 4096) };
+            let expected =
+                class_bytes(layout(to, 16)).map_or((0, to.div_ceil(4096) * 4096), |bytes| (bytes, 0));
             assert_eq!(
                 (usage.live_objects, usage.pages.run * 4096 + usage.dedicated),
                 expected,

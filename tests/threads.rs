@@ -441,7 +441,7 @@ fn a_thousand_threads_at_once() {
         blocks.into_iter().for_each(|block| block.free(&heap));
     });
     let usage = check_empty(&heap);
-    let live: usize = (1..20).map(|step| class_bytes(step * 40)).sum::<usize>() * 1_000;
+    let live: usize = (1..20).map(|step| class_bytes(layout(step * 40, 8)).expect("small")).sum::<usize>() * 1_000;
     // Twenty classes of a thousand threads: each thread's caches hold a few objects more of each.
     assert!(usage.pages.managed * 4096 <= 8 * live, "{usage:?} for {live} live bytes");
     heap.trim();

@@ -1,9 +1,10 @@
-//! Allocating, freeing and reallocating, for any instance: by class where the size is small, as a run of
-//! pages above, as a mapping of its own from 32 MiB up.
+//! Allocating, freeing and reallocating, for any instance: by class up to 256 KiB, as a run of pages above, as a
+//! mapping of its own from 32 MiB up.
 //!
 //! What a block is follows from its layout alone: its size rounded up to its alignment, if that is at most
-//! `MAX_SIZE`, names its class, and anything larger carries a page word. So Rust's `dealloc` needs no look-up
-//! for small objects, and every `realloc` leaves a block that its new layout describes.
+//! `MAX_SIZE`, names its class (unless it is to be aligned to more than a page), and anything else carries a page
+//! word. So Rust's `dealloc` needs no look-up for objects, and every `realloc` leaves a block that its new layout
+//! describes.
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
@@ -15,8 +16,8 @@ use crate::base::pfn::{Order, PAGE_SIZE, PAGEBLOCK_SIZE, Pfn};
 use crate::page::dedicated::{self, DEDICATED_FROM};
 use crate::page::mm_types::Kind;
 use crate::page::section::{MemMap, pfn_of};
-use crate::slab::size_class::{CLASSES, MAX_SIZE, class_of};
-use crate::slab::thread_sheaves::{Miss, ThreadSheaves};
+use crate::slab::size_class::{CLASSES, MAX_SIZE, MAX_SMALL, class_by_last, large_class_by_last};
+use crate::slab::thread_sheaves::Miss;
 
 /// From this many bytes on no request can be served: the address space of a process is 2^47 or 2^48 bytes.
 const HOPELESS: usize = 1 << 46;
@@ -25,38 +26,44 @@ const HOPELESS: usize = 1 << 46;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     /// An object of this class.
-    Small(usize),
-    /// Pages: bytes, and their alignment in bytes.
-    Large(usize, usize),
+    Object(usize),
+    /// A run of pages, or a mapping: bytes, and their alignment in bytes.
+    Pages(usize, usize),
+}
+
+/// The offset of the last byte of a layout whose size is rounded up to its alignment, for an alignment of a power
+/// of two by one `or`. Of an empty layout it is `usize::MAX`.
+#[inline(always)]
+fn last_byte(layout: Layout) -> usize {
+    layout.size().wrapping_sub(1) | (layout.align() - 1)
+}
+
+/// The class of a layout that shares slabs with others. Folds to a constant where the layout is one.
+#[inline(always)]
+pub(crate) fn small_class(layout: Layout) -> Option<usize> {
+    let last = last_byte(layout);
+    (last < MAX_SMALL).then(|| class_by_last(last))
 }
 
 impl Request {
-    /// What this layout asks for. Folds to a constant where the layout is one.
+    /// What this layout asks for.
     #[inline(always)]
     pub(crate) fn of(layout: Layout) -> Self {
-        // A layout's size rounded up to its alignment never overflows.
-        let rounded = (layout.size() + (layout.align() - 1)) & !(layout.align() - 1);
-        if rounded <= MAX_SIZE {
-            Self::Small(class_of(rounded))
+        let last = last_byte(layout);
+        if last < MAX_SMALL {
+            Self::Object(class_by_last(last))
+        } else if last < MAX_SIZE && layout.align() <= PAGE_SIZE {
+            Self::Object(large_class_by_last(last))
         } else {
-            Self::Large(layout.size(), layout.align())
+            Self::Pages(layout.size(), layout.align())
         }
     }
-}
-
-/// The thread's sheaves of a class.
-#[inline(always)]
-pub(crate) fn sheaves(cache: &ThreadCache, class: usize) -> &ThreadSheaves {
-    debug_assert!(class < cache.sheaves.len());
-    // SAFETY: classes come from `class_of`, whose table holds none above the last, or from the word of a slab's
-    // page, where `Slab::make` wrote one of those.
-    unsafe { cache.sheaves.get_unchecked(class) }
 }
 
 /// Frees an object of the global instance.
 #[inline(always)]
 pub(crate) fn free_class(object: NonNull<u8>, class: usize) {
-    if !sheaves(thread::current(), class).push(object) {
+    if !thread::current().sheaves.of(class).push(object.as_ptr()) {
         free_class_slow(object, class);
     }
 }
@@ -65,22 +72,22 @@ pub(crate) fn free_class(object: NonNull<u8>, class: usize) {
 #[inline(never)]
 fn free_class_slow(object: NonNull<u8>, class: usize) {
     let state = super::global::ready();
-    state.free_small(thread::of_global_to_free(), object, class);
+    state.free_object(thread::of_global_to_free(), object, class);
 }
 
 impl State {
     /// An object of this class for the calling thread, whose cache is `cache`.
-    pub(crate) fn alloc_small(&self, cache: Option<&ThreadCache>, class: usize) -> Option<NonNull<u8>> {
+    pub(crate) fn alloc_object(&self, cache: Option<&ThreadCache>, class: usize) -> Option<NonNull<u8>> {
         self.fit_budget();
-        self.try_alloc_small(cache, class).or_else(|| {
+        self.try_alloc_object(cache, class).or_else(|| {
             self.reclaim(cache);
-            self.try_alloc_small(cache, class)
+            self.try_alloc_object(cache, class)
         })
     }
 
-    fn try_alloc_small(&self, cache: Option<&ThreadCache>, class: usize) -> Option<NonNull<u8>> {
+    fn try_alloc_object(&self, cache: Option<&ThreadCache>, class: usize) -> Option<NonNull<u8>> {
         let cached = cache.and_then(|cache| {
-            let sheaves = sheaves(cache, class);
+            let sheaves = cache.sheaves.of(class);
             sheaves.pop().or_else(|| self.with_miss(Some(cache), class, |miss| sheaves.alloc_miss(miss)))
         });
         cached.or_else(|| {
@@ -94,11 +101,11 @@ impl State {
     }
 
     /// Frees an object of this instance's.
-    pub(crate) fn free_small(&self, cache: Option<&ThreadCache>, object: NonNull<u8>, class: usize) {
+    pub(crate) fn free_object(&self, cache: Option<&ThreadCache>, object: NonNull<u8>, class: usize) {
         match cache {
             Some(cache) => {
-                let sheaves = sheaves(cache, class);
-                if !sheaves.push(object) {
+                let sheaves = cache.sheaves.of(class);
+                if !sheaves.push(object.as_ptr()) {
                     self.with_miss(Some(cache), class, |miss| sheaves.free_miss(object, miss));
                 }
             }
@@ -106,6 +113,19 @@ impl State {
                 miss.cache.give_objects(class, &[object.as_ptr()], miss.pages);
             }),
         }
+    }
+
+    /// A large object of this class, and whether it reads as zero: a thread's, or one that no sheaf has seen.
+    fn alloc_large_object(&self, cache: Option<&ThreadCache>, class: usize) -> Option<(NonNull<u8>, bool)> {
+        if let Some(object) = cache.and_then(|cache| cache.sheaves.of(class).pop()) {
+            return Some((object, false));
+        }
+        self.fit_budget();
+        let take = || self.with_miss(cache, class, |miss| miss.cache.take_large(class, miss.pages));
+        take().or_else(|| {
+            self.reclaim(cache);
+            take()
+        })
     }
 
     /// Runs `work` with what a miss in this class needs.
@@ -156,7 +176,7 @@ impl State {
         let run = || {
             let pages = size.div_ceil(PAGE_SIZE).max(1);
             let order = Order::covering(align.div_ceil(PAGE_SIZE));
-            let run = self.with_pages(cache, |source| source.alloc_run(pages, order))?;
+            let run = self.with_pages(cache, |source| source.alloc_run(pages, order, 0))?;
             Some((MemMap.address(run.start), run.zeroed))
         };
         let dedicated = || Some((self.zone.map_dedicated(size, align)?, true));
@@ -191,7 +211,8 @@ impl State {
         let at = address.as_ptr().addr();
         if let Some(pfn) = pfn_of(at).filter(|_| at.is_multiple_of(PAGE_SIZE)) {
             let word = MemMap.page(pfn).word();
-            if matches!(word.kind(), Kind::Run | Kind::Dedicated) && word.zone() == self.id {
+            let large = matches!(word.kind(), Kind::Run | Kind::Dedicated) && word.class() == 0;
+            if large && word.zone() == self.id {
                 return (pfn, word.kind());
             }
         }
@@ -206,7 +227,7 @@ impl State {
         }
     }
 
-    /// Makes a run or mapping hold `size` bytes (more than `MAX_SIZE`) without copying. The result is where it
+    /// Makes a run or mapping hold `size` bytes (more than `MAX_SMALL`) without copying. The result is where it
     /// is now; `None` means that it must be copied, and nothing has changed.
     pub(crate) fn resize_large(
         &self,
@@ -232,16 +253,17 @@ impl State {
     #[inline]
     pub(crate) fn alloc(&self, cache: Option<&ThreadCache>, layout: Layout) -> Option<NonNull<u8>> {
         match Request::of(layout) {
-            Request::Small(class) => self.alloc_small(cache, class),
-            Request::Large(size, align) => Some(self.alloc_large(cache, size, align)?.0),
+            Request::Object(class) => self.alloc_object(cache, class),
+            Request::Pages(size, align) => Some(self.alloc_large(cache, size, align)?.0),
         }
     }
 
     /// Allocates zeroed memory for a layout, clearing only what is not known to be zero.
     pub(crate) fn alloc_zeroed(&self, cache: Option<&ThreadCache>, layout: Layout) -> Option<NonNull<u8>> {
         let (block, zeroed) = match Request::of(layout) {
-            Request::Small(class) => (self.alloc_small(cache, class)?, false),
-            Request::Large(size, align) => self.alloc_large(cache, size, align)?,
+            Request::Object(class) if CLASSES[class].is_large() => self.alloc_large_object(cache, class)?,
+            Request::Object(class) => (self.alloc_object(cache, class)?, false),
+            Request::Pages(size, align) => self.alloc_large(cache, size, align)?,
         };
         if !zeroed {
             // SAFETY: the block was allocated just now and holds at least `size` bytes.
@@ -257,8 +279,8 @@ impl State {
     #[inline]
     pub(crate) unsafe fn free(&self, cache: Option<&ThreadCache>, block: NonNull<u8>, layout: Layout) {
         match Request::of(layout) {
-            Request::Small(class) => self.free_small(cache, block, class),
-            Request::Large(..) => self.free_large(cache, block),
+            Request::Object(class) => self.free_object(cache, block, class),
+            Request::Pages(..) => self.free_large(cache, block),
         }
     }
 
@@ -275,8 +297,8 @@ impl State {
         new: Layout,
     ) -> Option<NonNull<u8>> {
         match (Request::of(old), Request::of(new)) {
-            (Request::Small(before), Request::Small(after)) if before == after => return Some(block),
-            (Request::Large(..), Request::Large(size, align)) => {
+            (Request::Object(before), Request::Object(after)) if before == after => return Some(block),
+            (Request::Pages(..), Request::Pages(size, align)) => {
                 if let Some(moved) = self.resize_large(cache, block, size, align) {
                     return Some(moved);
                 }

@@ -7,16 +7,17 @@
 use core::alloc::Layout;
 use core::ptr::{NonNull, null_mut};
 
-use super::alloc::{class_size, sheaves};
+use super::alloc::{Request, class_size};
 use super::global::{self, GLOBAL, in_earlier_heap};
 use super::misuse::{self, Address};
 use super::registry::{self, GLOBAL_ID};
 use super::state::State;
-use super::thread;
+use super::thread::{self, ThreadCache};
 use crate::base::pfn::PAGE_SIZE;
-use crate::page::mm_types::{Kind, Word};
+use crate::page::class_map::class_at;
+use crate::page::mm_types::Kind;
 use crate::page::section::page_of;
-use crate::slab::size_class::{MAX_SIZE, class_of_16};
+use crate::slab::size_class::{MAX_SIZE, MAX_SMALL, class_of_16, large_class_by_last};
 use crate::sys::foreign;
 use crate::sys::map::os_page_size;
 use crate::sys::set_errno;
@@ -24,8 +25,6 @@ use crate::sys::sync::Ordering;
 
 /// The largest size that any function serves.
 const MAX_REQUEST: usize = isize::MAX as usize;
-/// The lower half of the word of a slab's page of the global instance, but for the class.
-const GLOBAL_SLAB: u32 = Word::new(Kind::Slab, GLOBAL_ID).0 as u32;
 
 #[cold]
 fn out_of_memory() -> *mut u8 {
@@ -42,8 +41,19 @@ pub fn start() {
 /// `malloc`.
 #[inline(always)]
 pub fn malloc(size: usize) -> *mut u8 {
+    if size > MAX_SMALL {
+        return malloc_large(size);
+    }
+    match thread::current().sheaves.of(class_of_16(size)).pop() {
+        Some(object) => object.as_ptr(),
+        None => malloc_slow(size),
+    }
+}
+
+#[inline(never)]
+fn malloc_large(size: usize) -> *mut u8 {
     if size <= MAX_SIZE
-        && let Some(object) = sheaves(thread::current(), class_of_16(size)).pop()
+        && let Some(object) = thread::current().sheaves.of(large_class_by_last(size - 1)).pop()
     {
         return object.as_ptr();
     }
@@ -54,25 +64,26 @@ pub fn malloc(size: usize) -> *mut u8 {
 #[inline(never)]
 fn malloc_slow(size: usize) -> *mut u8 {
     match allocate(global::ready(), size) {
-        Some((block, _)) => block.as_ptr(),
+        Some(block) => block.as_ptr(),
         None => out_of_memory(),
     }
 }
 
-/// Allocates from an instance; also says whether the block reads as zero.
-fn allocate(state: &State, size: usize) -> Option<(NonNull<u8>, bool)> {
-    if size <= MAX_SIZE {
-        return Some((state.alloc_small(thread::of(state), class_of_16(size))?, false));
-    }
-    if size > MAX_REQUEST { None } else { state.alloc_large(thread::of(state), size, 16) }
+/// Every block of C's is for a layout of this alignment or more.
+fn layout(align: usize, size: usize) -> Option<Layout> {
+    Layout::from_size_align(size.max(1), align.max(16)).ok()
+}
+
+fn allocate(state: &State, size: usize) -> Option<NonNull<u8>> {
+    state.alloc(thread::of(state), layout(16, size)?)
 }
 
 /// `calloc`.
 #[inline]
 pub fn calloc(count: usize, size: usize) -> *mut u8 {
     let Some(bytes) = count.checked_mul(size) else { return out_of_memory() };
-    if bytes <= MAX_SIZE
-        && let Some(object) = sheaves(thread::current(), class_of_16(bytes)).pop()
+    if bytes <= MAX_SMALL
+        && let Some(object) = thread::current().sheaves.of(class_of_16(bytes)).pop()
     {
         // SAFETY: an object of that class holds at least this many bytes.
         unsafe { object.write_bytes(0, bytes) };
@@ -84,15 +95,9 @@ pub fn calloc(count: usize, size: usize) -> *mut u8 {
 #[cold]
 #[inline(never)]
 fn calloc_slow(bytes: usize) -> *mut u8 {
-    match allocate(global::ready(), bytes) {
-        Some((block, true)) => block.as_ptr(),
-        Some((block, false)) => {
-            // SAFETY: the block was allocated just now and holds at least this many bytes.
-            unsafe { block.write_bytes(0, bytes) };
-            block.as_ptr()
-        }
-        None => out_of_memory(),
-    }
+    let state = global::ready();
+    let zeroed = layout(16, bytes).and_then(|layout| state.alloc_zeroed(thread::of(state), layout));
+    zeroed.map_or_else(out_of_memory, NonNull::as_ptr)
 }
 
 /// `free`; also `cfree`, `free_sized` and `free_aligned_sized`, whose sizes tell nothing that the page does not.
@@ -102,14 +107,13 @@ fn calloc_slow(bytes: usize) -> *mut u8 {
 /// the process with one line where that shows.
 #[inline(always)]
 pub unsafe fn free(block: *mut u8) {
-    if let Some(page) = page_of(block.addr()) {
-        let class = page.word().0 as u32 ^ GLOBAL_SLAB;
-        if class <= u32::from(u8::MAX) {
-            // SAFETY: no page 0 is a slab's, so the pointer is not null.
-            let object = unsafe { NonNull::new_unchecked(block) };
-            super::alloc::free_class(object, class as usize);
-            return;
-        }
+    // SAFETY: the caller vouches that the block is in use, or null, or it is another allocator's.
+    let class = unsafe { class_at(block.addr()) };
+    // What is no object is of class 0, which has no room.
+    if let Some(class) = class
+        && thread::current().sheaves.of(class).push(block)
+    {
+        return;
     }
     free_slow(block);
 }
@@ -119,9 +123,8 @@ pub unsafe fn free(block: *mut u8) {
 fn free_slow(block: *mut u8) {
     let Some(block) = NonNull::new(block) else { return };
     match find(block) {
-        Found::Object(state, class) => state.free_small(thread::of(state), block, class),
-        Found::Large(state) if state.id == GLOBAL_ID => state.free_large(thread::of_global_to_free(), block),
-        Found::Large(state) => state.free_large(thread::of(state), block),
+        Found::Object(state, class) => state.free_object(cache_to_free(state), block, class),
+        Found::Large(state) => state.free_large(cache_to_free(state), block),
         Found::Nothing => {
             let address = block.as_ptr();
             // SAFETY: the pointer is not ours; whose it is, the caller or the program's settings vouch for.
@@ -131,6 +134,11 @@ fn free_slow(block: *mut u8) {
             }
         }
     }
+}
+
+/// The calling thread's cache of an instance, for a free.
+fn cache_to_free(state: &State) -> Option<&ThreadCache> {
+    if state.id == GLOBAL_ID { thread::of_global_to_free() } else { thread::of(state) }
 }
 
 /// What a pointer is.
@@ -146,7 +154,9 @@ fn find<'a>(block: NonNull<u8>) -> Found<'a> {
     let Some(state) = registry::by_id(word.zone()) else { return Found::Nothing };
     match word.kind() {
         Kind::Slab => Found::Object(state, word.class()),
-        Kind::Run | Kind::Dedicated if address.is_multiple_of(PAGE_SIZE) => Found::Large(state),
+        _ if !address.is_multiple_of(PAGE_SIZE) => Found::Nothing,
+        Kind::Run if word.class() != 0 => Found::Object(state, word.class()),
+        Kind::Run | Kind::Dedicated => Found::Large(state),
         _ => Found::Nothing,
     }
 }
@@ -203,7 +213,7 @@ pub unsafe fn realloc(block: *mut u8, size: usize) -> *mut u8 {
         }
         Found::Large(state) => {
             let resized =
-                if size > MAX_SIZE { state.resize_large(thread::of(state), old, size, 16) } else { None };
+                if size > MAX_SMALL { state.resize_large(thread::of(state), old, size, 16) } else { None };
             resized.or_else(|| copy_to_new(state, old, state.large_size(old), size))
         }
         Found::Nothing => return realloc_foreign(block, size),
@@ -216,7 +226,7 @@ pub unsafe fn realloc(block: *mut u8, size: usize) -> *mut u8 {
 
 /// Moves a block of `usable` bytes to a new one of `size`. `None` leaves it.
 fn copy_to_new(state: &State, old: NonNull<u8>, usable: usize, size: usize) -> Option<NonNull<u8>> {
-    let (new, _) = allocate(state, size)?;
+    let new = allocate(state, size)?;
     // SAFETY: both blocks hold at least this much, and the new one is nobody else's.
     unsafe { new.copy_from_nonoverlapping(old, usable.min(size)) };
     // SAFETY: the caller of `realloc` gave the block up, and the copy replaces it.
@@ -248,9 +258,8 @@ pub unsafe fn reallocarray(block: *mut u8, count: usize, size: usize) -> *mut u8
 
 /// A block aligned to `align`, a power of two.
 fn allocate_aligned(align: usize, size: usize) -> Option<NonNull<u8>> {
-    let layout = Layout::from_size_align(size.max(1), align.max(16)).ok()?;
     let state = global::ready();
-    state.alloc(thread::of(state), layout)
+    state.alloc(thread::of(state), layout(align, size)?)
 }
 
 /// `memalign` and `aligned_alloc`: `EINVAL` where the alignment is not a power of two. The size need not be a
@@ -299,10 +308,10 @@ pub fn pvalloc(size: usize) -> *mut u8 {
 /// `flags` are log2 of the alignment, the rest says nothing here.
 pub fn nallocx(size: usize, flags: i32) -> usize {
     let align = 1_usize << (flags & 63);
-    let Ok(layout) = Layout::from_size_align(size.max(1), align.max(16)) else { return 0 };
-    match super::alloc::Request::of(layout) {
-        super::alloc::Request::Small(class) => class_size(class),
-        super::alloc::Request::Large(size, _) => size.next_multiple_of(PAGE_SIZE),
+    let Some(layout) = layout(align, size) else { return 0 };
+    match Request::of(layout) {
+        Request::Object(class) => class_size(class),
+        Request::Pages(size, _) => size.next_multiple_of(PAGE_SIZE),
     }
 }
 

@@ -3,7 +3,7 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{NonNull, null_mut};
 
-use super::alloc::{Request, free_class};
+use super::alloc::{Request, free_class, small_class};
 use super::registry::GLOBAL_ID;
 use super::state::State;
 use super::{fork, settings, thread};
@@ -186,6 +186,17 @@ impl PcpMalloc {
         &GLOBAL
     }
 
+    /// More than `MAX_SMALL` bytes.
+    #[inline(never)]
+    fn alloc_large(&self, layout: Layout) -> *mut u8 {
+        if let Request::Object(class) = Request::of(layout)
+            && let Some(object) = thread::current().sheaves.of(class).pop()
+        {
+            return object.as_ptr();
+        }
+        self.alloc_slow(layout)
+    }
+
     #[cold]
     #[inline(never)]
     fn alloc_slow(&self, layout: Layout) -> *mut u8 {
@@ -200,6 +211,36 @@ impl Default for PcpMalloc {
     }
 }
 
+/// Frees more than `MAX_SMALL` bytes.
+#[inline(never)]
+fn dealloc_large(block: NonNull<u8>, layout: Layout) {
+    match Request::of(layout) {
+        Request::Object(class) => free_class(block, class),
+        Request::Pages(..) => GLOBAL.free_large(thread::of_global_to_free(), block),
+    }
+}
+
+/// Reallocates a block of the global instance.
+///
+/// # Safety
+/// The block is of layout `old`.
+#[inline(never)]
+unsafe fn realloc(block: NonNull<u8>, old: Layout, new: Layout) -> *mut u8 {
+    if let (Request::Object(before), Request::Object(after)) = (Request::of(old), Request::of(new)) {
+        if before == after {
+            return block.as_ptr();
+        }
+        if let Some(moved) = thread::current().sheaves.of(after).pop() {
+            // SAFETY: both objects hold at least the smaller layout, and the new one is nobody else's.
+            unsafe { moved.copy_from_nonoverlapping(block, old.size().min(new.size())) };
+            free_class(block, before);
+            return moved.as_ptr();
+        }
+    }
+    // SAFETY: the caller vouches for the block.
+    pointer(unsafe { GLOBAL.realloc(thread::of_global(), block, old, new) })
+}
+
 /// As `GlobalAlloc` has it: null for none.
 #[inline(always)]
 pub(crate) fn pointer(block: Option<NonNull<u8>>) -> *mut u8 {
@@ -212,28 +253,27 @@ pub(crate) fn pointer(block: Option<NonNull<u8>>) -> *mut u8 {
 unsafe impl GlobalAlloc for PcpMalloc {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if let Request::Small(class) = Request::of(layout)
-            && let Some(object) = super::alloc::sheaves(thread::current(), class).pop()
-        {
-            return object.as_ptr();
+        let Some(class) = small_class(layout) else { return self.alloc_large(layout) };
+        match thread::current().sheaves.of(class).pop() {
+            Some(object) => object.as_ptr(),
+            None => self.alloc_slow(layout),
         }
-        self.alloc_slow(layout)
     }
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: the caller's block is not null.
         let block = unsafe { NonNull::new_unchecked(block) };
-        match Request::of(layout) {
-            Request::Small(class) => free_class(block, class),
-            Request::Large(..) => GLOBAL.free_large(thread::of_global_to_free(), block),
+        match small_class(layout) {
+            Some(class) => free_class(block, class),
+            None => dealloc_large(block, layout),
         }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if let Request::Small(class) = Request::of(layout)
-            && let Some(object) = super::alloc::sheaves(thread::current(), class).pop()
+        if let Some(class) = small_class(layout)
+            && let Some(object) = thread::current().sheaves.of(class).pop()
         {
             // SAFETY: an object of this class holds at least the layout's size.
             unsafe { object.write_bytes(0, layout.size()) };
@@ -246,14 +286,9 @@ unsafe impl GlobalAlloc for PcpMalloc {
     unsafe fn realloc(&self, block: *mut u8, old: Layout, size: usize) -> *mut u8 {
         // SAFETY: the caller vouches that `size`, rounded up to the alignment, does not overflow.
         let new = unsafe { Layout::from_size_align_unchecked(size, old.align()) };
-        if let (Request::Small(before), Request::Small(after)) = (Request::of(old), Request::of(new))
-            && before == after
-        {
-            return block;
-        }
         // SAFETY: the caller's block is not null.
         let block = unsafe { NonNull::new_unchecked(block) };
         // SAFETY: the caller vouches that the block is ours and of layout `old`.
-        pointer(unsafe { GLOBAL.realloc(thread::of_global(), block, old, new) })
+        unsafe { realloc(block, old, new) }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::state::State;
 use super::thread::ThreadCache;
-use crate::slab::size_class::NR_CLASSES;
+use crate::slab::size_class::ALL_CLASSES;
 use crate::slab::thread_sheaves::flush_barn;
 use crate::sys::sync::Ordering;
 
@@ -28,12 +28,12 @@ impl State {
         if let Some(cache) = cache {
             self.flush_cache(cache);
         }
-        for class in 0..NR_CLASSES {
+        for class in ALL_CLASSES {
             self.with_miss(None, class, flush_barn);
         }
         self.with_parked(|parked| self.flush_cache(parked));
         for other in self.caches() {
-            for (class, sheaves) in other.sheaves.iter().enumerate() {
+            for (class, sheaves) in other.sheaves.all() {
                 self.with_miss(None, class, |miss| sheaves.flush_spare(miss));
             }
             // The owner is inside, or the kernel has no membarrier: then its lists stay.
@@ -45,7 +45,7 @@ impl State {
 
     /// Empties a cache that is the calling thread's, or nobody's, into the buddy lists.
     pub(crate) fn flush_cache(&self, cache: &ThreadCache) {
-        for (class, sheaves) in cache.sheaves.iter().enumerate() {
+        for (class, sheaves) in cache.sheaves.all() {
             self.with_miss(Some(cache), class, |miss| sheaves.flush(miss));
         }
         self.with_pages(Some(cache), |pages| {

@@ -11,12 +11,13 @@ use super::state::State;
 use crate::base::config::Config;
 use crate::base::pfn::PAGE_SIZE;
 use crate::page::arena;
+use crate::page::zone::GLOBAL_ZONE;
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::map;
 use crate::sys::sync::{AtomicPtr, Ordering};
 
 /// The number of the global instance.
-pub(crate) const GLOBAL_ID: u16 = 1;
+pub(crate) const GLOBAL_ID: u16 = GLOBAL_ZONE;
 /// Instances that can exist at once, and 1: number 0 is none.
 pub(crate) const NR_INSTANCES: usize = 1024;
 

@@ -17,7 +17,7 @@ use super::registry::{self, GLOBAL_ID};
 use super::state::State;
 use crate::page::page_alloc::PageAlloc;
 use crate::page::pcp::Pcp;
-use crate::slab::size_class::{CLASSES, NR_CLASSES};
+use crate::slab::size_class::CLASSES;
 use crate::slab::thread_sheaves::ThreadSheaves;
 use crate::sys::bracket::Bracket;
 use crate::sys::slot::{self, NOTHING_SIZE};
@@ -31,7 +31,7 @@ const MAX_PARKED: usize = 8;
 /// A thread's cache of one instance.
 #[repr(C, align(64))]
 pub(crate) struct ThreadCache {
-    pub(crate) sheaves: [ThreadSheaves; NR_CLASSES],
+    pub(crate) sheaves: ThreadSheaves,
     pub(crate) pcp: Bracket<Pcp>,
     /// The next cache of the instance's list of all.
     next: AtomicPtr<ThreadCache>,
@@ -194,7 +194,7 @@ fn adopt(state: &State) -> Option<&ThreadCache> {
 fn make(state: &State) -> Option<&ThreadCache> {
     let memory: NonNull<ThreadCache> = state.meta.take(size_of::<ThreadCache>())?.cast();
     let cache = ThreadCache {
-        sheaves: [const { ThreadSheaves::new() }; NR_CLASSES],
+        sheaves: ThreadSheaves::new(),
         pcp: Bracket::new(Pcp::new()),
         next: AtomicPtr::new(core::ptr::null_mut()),
         next_parked: AtomicPtr::new(core::ptr::null_mut()),
@@ -342,8 +342,8 @@ impl State {
                 lost.write_off(&self.zone, &self.budget);
             }
             if gone {
-                let paid = |(class, sheaves): (usize, &ThreadSheaves)| sheaves.paid(&CLASSES[class]);
-                self.budget.put(cache.sheaves.iter().enumerate().map(paid).sum());
+                let paid = cache.sheaves.all().map(|(class, sheaves)| sheaves.paid(&CLASSES[class]));
+                self.budget.put(paid.sum());
                 continue;
             }
             cache.next.store(threads.all, Ordering::Relaxed);

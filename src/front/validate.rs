@@ -7,7 +7,7 @@ use crate::base::pfn::PAGE_SIZE;
 use crate::page::section::MemMap;
 use crate::page::validate::{Census, Violation, census};
 use crate::slab::kmem_cache::KmemCache;
-use crate::slab::size_class::{CLASSES, NR_CLASSES};
+use crate::slab::size_class::{ALL_CLASSES, CLASSES, NR_CLASSES};
 use crate::slab::slab_page::Slab;
 
 /// What an instance's memory is used for, as `validate` counted it.
@@ -31,7 +31,7 @@ impl State {
         let buddy = self.zone.buddy.lock();
         let pages = census(&buddy, &mut |first| {
             let class = MemMap.page(first).word().class();
-            if class >= NR_CLASSES {
+            if !ALL_CLASSES.contains(&class) {
                 return Err(Violation::at("a slab of no class", first));
             }
             slabs[class] += 1;
@@ -42,7 +42,7 @@ impl State {
         drop(buddy);
         let mut usage = Usage { pages, dedicated, ..Usage::default() };
         self.check_page_lists(&pages)?;
-        for class in 0..NR_CLASSES {
+        for class in ALL_CLASSES {
             self.check_class(class, slabs[class], free[class], &mut usage)?;
         }
         Ok(usage)
@@ -87,7 +87,7 @@ impl State {
         drop(node);
         let mut cached = cache.barn.lock().objects();
         for thread in self.caches() {
-            let sheaves = &thread.sheaves[class];
+            let sheaves = thread.sheaves.of(class);
             if !sheaves.is_sound(info) {
                 return Err(Violation::of("a thread's sheaf is out of its bounds"));
             }

@@ -6,6 +6,7 @@ use core::ptr::NonNull;
 
 use crate::base::pfn::PAGE_SIZE;
 use crate::sys::lock::Lock;
+use crate::sys::lock_stat::LockStat;
 use crate::sys::map;
 
 /// Bytes mapped at once. Only what is handed out is ever touched.
@@ -35,6 +36,11 @@ unsafe impl Send for Chunks {}
 impl Meta {
     pub(crate) const fn new() -> Self {
         Self { chunks: Lock::new(Chunks { newest: core::ptr::null_mut(), used: CHUNK, mapped: 0 }) }
+    }
+
+    /// What happened at the lock.
+    pub(crate) fn lock_stat(&self) -> LockStat {
+        self.chunks.stat()
     }
 
     /// Memory for a record of `size` bytes (at most a chunk less its header), zeroed, on a cache line of its

@@ -21,7 +21,7 @@ pub(crate) enum Kind {
     Pcp = 2,
     /// A page of a slab, the first or another one.
     Slab = 3,
-    /// A run of pages in use starts here.
+    /// A run of pages in use starts here. Of class 0 unless it is an object of the slab layer's.
     Run = 4,
     /// A mapping of its own starts here.
     Dedicated = 5,

@@ -3,6 +3,7 @@
 
 pub(crate) mod arena;
 pub(crate) mod buddy;
+pub(crate) mod class_map;
 pub(crate) mod dedicated;
 pub(crate) mod fallback;
 pub(crate) mod meta;

@@ -43,9 +43,9 @@ impl PageAlloc<'_> {
     }
 
     /// Takes exactly `pages` pages that start at a multiple of `align`, at most a pageblock, and writes them
-    /// down as a run.
+    /// down as a run: the object of a class, or of none (0).
     #[inline]
-    pub(crate) fn alloc_run(&mut self, pages: usize, align: Order) -> Option<Taken> {
+    pub(crate) fn alloc_run(&mut self, pages: usize, align: Order, class: usize) -> Option<Taken> {
         let order = Order::covering(pages.min(PAGES_PER_SECTION)).max(align);
         let taken = if order.get() <= COSTLY_ORDER || order.pages() == pages && order.get() == HUGEPAGE_ORDER
         {
@@ -60,7 +60,7 @@ impl PageAlloc<'_> {
         };
         let page = MemMap.page(taken.start);
         page.set_run_pages(pages);
-        page.set_word(Word::new(Kind::Run, self.zone.id));
+        page.set_word(Word::new(Kind::Run, self.zone.id).with_class(class as u8));
         Some(taken)
     }
 

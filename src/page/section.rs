@@ -22,9 +22,9 @@ use crate::sys::sync::{AtomicPtr, AtomicU32, Ordering};
 
 /// Bits of a user address.
 #[cfg(not(target_arch = "aarch64"))]
-const VA_BITS: u32 = 47;
+pub(crate) const VA_BITS: u32 = 47;
 #[cfg(target_arch = "aarch64")]
-const VA_BITS: u32 = 48;
+pub(crate) const VA_BITS: u32 = 48;
 
 /// Entries of the section table.
 pub(crate) const NR_TABLE: usize = 1 << (VA_BITS - SECTION_SHIFT);

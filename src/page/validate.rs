@@ -115,7 +115,12 @@ fn count(
             if pages == 0 || page.index() + pages > PAGES_PER_SECTION {
                 return Err(Violation::at("a run of an impossible length", page));
             }
-            census.run += pages;
+            if word.class() == 0 {
+                census.run += pages;
+            } else {
+                slab(page)?;
+                census.slab += pages;
+            }
             pages
         }
         // It is being given back.

@@ -10,6 +10,7 @@ use core::ptr::NonNull;
 
 use super::arena::unmap_new;
 use super::buddy::{Buddy, ZoneEvents};
+use super::class_map;
 use super::fallback::Mode;
 use super::mm_types::FreeBlock;
 use super::run::Taken;
@@ -40,13 +41,16 @@ pub(crate) const MAX_HUGE_ON_LISTS: isize = 64;
 
 const _: () = assert!(MAX_ARENA <= PAGES_PER_SECTION * PAGE_SIZE * 4 && PAGEBLOCK_SIZE <= MAX_ARENA);
 
+/// What the pages of the global instance's zone name it by.
+pub(crate) const GLOBAL_ZONE: u16 = 1;
+
 /// One node's memory of one instance.
 #[repr(C)]
 pub(crate) struct Zone {
     pub(crate) buddy: Lock<Buddy>,
-    growing: Lock<()>,
+    pub(crate) growing: Lock<()>,
     /// Held by whoever gives a block back.
-    pub(super) purging: Lock<()>,
+    pub(crate) purging: Lock<()>,
     /// What pages name the zone by.
     pub(crate) id: u16,
     /// Pages of arenas; written under `growing`.
@@ -321,9 +325,9 @@ impl Buddy {
     }
 }
 
-/// A new arena that has struct pages; without them it is of no use, and goes back.
+/// A new arena that has struct pages and a class map; without them it is of no use, and goes back.
 fn covered(address: NonNull<u8>, length: usize) -> Option<NonNull<u8>> {
-    if cover(address, length) {
+    if cover(address, length) && class_map::cover(address.as_ptr().addr(), length) {
         return Some(address);
     }
     unmap_new(address, length);

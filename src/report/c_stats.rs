@@ -6,7 +6,7 @@ use core::fmt::{self, Write};
 use super::print::{Buffered, print_all};
 use crate::base::pfn::PAGE_SIZE;
 use crate::front::global;
-use crate::slab::size_class::CLASSES;
+use crate::slab::size_class::{ALL_CLASSES, CLASSES};
 use crate::sys::{EINVAL, set_errno, stream};
 
 /// `struct mallinfo2` of glibc, in bytes unless it says otherwise.
@@ -55,11 +55,11 @@ pub fn mallinfo2() -> Mallinfo2 {
         info.fordblks = buddy.free_pages * PAGE_SIZE;
         info.keepcost = buddy.dirty_pageblocks * crate::base::pfn::PAGEBLOCK_SIZE;
     }
-    for (class, cache) in state.slabs.caches.iter().enumerate() {
-        let size = CLASSES[class].size as usize;
+    for class in ALL_CLASSES {
+        let (cache, size) = (&state.slabs.caches[class], CLASSES[class].size as usize);
         info.fordblks += cache.node.lock().free * size;
         let barn = cache.barn.lock().objects();
-        let waiting: usize = state.caches().map(|thread| thread.sheaves[class].count()).sum();
+        let waiting: usize = state.caches().map(|thread| thread.sheaves.of(class).count()).sum();
         info.smblks += barn + waiting;
         info.fsmblks += (barn + waiting) * size;
     }
@@ -115,7 +115,7 @@ pub unsafe fn malloc_info(options: c_int, stream: *mut c_void) -> c_int {
 fn write_xml(out: &mut impl Write) -> fmt::Result {
     let info = mallinfo2();
     out.write_str("<malloc version=\"1\" allocator=\"pcpmalloc\">\n<heap nr=\"0\">\n<sizes>\n")?;
-    for (cache, class) in global::ready().slabs.caches.iter().zip(&CLASSES) {
+    for (cache, class) in global::ready().slabs.caches.iter().zip(&CLASSES).skip(1) {
         let (slabs, free) = {
             let node = cache.node.lock();
             (node.slabs, node.free)

@@ -9,8 +9,7 @@ use crate::front::global;
 use crate::front::instance::Instance;
 use crate::front::state::State;
 use crate::front::thread::ThreadCache;
-use crate::slab::size_class::{CLASSES, SizeClass};
-use crate::slab::thread_sheaves::ThreadSheaves;
+use crate::slab::size_class::{ALL_CLASSES, CLASSES, SizeClass};
 
 /// Writes the heap's free blocks by order, 0 to 16, as `/proc/buddyinfo` has them.
 ///
@@ -80,7 +79,10 @@ fn write_buddyinfo(state: &State, out: &mut impl Write) -> fmt::Result {
 /// The name of a class's cache, as the kernel names its own, in a column of 17.
 fn write_name(info: &SizeClass, out: &mut impl Write) -> fmt::Result {
     match info.size {
-        size if size.is_multiple_of(1024) => write!(out, "kmalloc-{}k{:7}", size / 1024, ""),
+        size if size.is_multiple_of(1024) => {
+            let kib = size / 1024;
+            write!(out, "kmalloc-{kib}k{:fill$}", "", fill = 7 - kib.ilog10() as usize)
+        }
         size => write!(out, "kmalloc-{size:<9}"),
     }
 }
@@ -90,7 +92,8 @@ fn write_slabinfo(state: &State, out: &mut impl Write) -> fmt::Result {
     out.write_str("# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>")?;
     out.write_str(" : tunables <limit> <batchcount> <sharedfactor>")?;
     out.write_str(" : slabdata <active_slabs> <num_slabs> <sharedavail>\n")?;
-    for (class, (cache, info)) in state.slabs.caches.iter().zip(&CLASSES).enumerate() {
+    for class in ALL_CLASSES {
+        let (cache, info) = (&state.slabs.caches[class], &CLASSES[class]);
         let (slabs, free) = {
             let node = cache.node.lock();
             (node.slabs, node.free)
@@ -100,7 +103,7 @@ fn write_slabinfo(state: &State, out: &mut impl Write) -> fmt::Result {
             (barn.objects(), barn.counts().0)
         };
         let objects = slabs * usize::from(info.objects);
-        let waiting: usize = state.caches().map(|thread| thread.sheaves[class].count()).sum();
+        let waiting: usize = state.caches().map(|thread| thread.sheaves.of(class).count()).sum();
         let active = objects.saturating_sub(free + cached + waiting);
         write_name(info, out)?;
         write!(
@@ -108,7 +111,7 @@ fn write_slabinfo(state: &State, out: &mut impl Write) -> fmt::Result {
             " {active:>6} {objects:>6} {:>6} {:>4} {:>4}",
             info.size,
             info.objects,
-            info.order.pages()
+            info.pages
         )?;
         write!(out, " : tunables {:>4} {:>4} {:>4}", 2 * info.sheaf, info.sheaf, info.barn)?;
         writeln!(out, " : slabdata {slabs:>6} {slabs:>6} {shared:>6}")?;
@@ -151,8 +154,8 @@ fn write_events(state: &State, out: &mut impl Write) -> fmt::Result {
     let misses = |(alloc, free): (u64, u64), thread: &ThreadCache| {
         thread
             .sheaves
-            .iter()
-            .map(ThreadSheaves::misses)
+            .all()
+            .map(|(_, sheaves)| sheaves.misses())
             .fold((alloc, free), |(alloc, free), (a, f)| (alloc + u64::from(a), free + u64::from(f)))
     };
     let (alloc_misses, free_misses) = state.caches().fold((0, 0), misses);

@@ -5,9 +5,11 @@
 
 pub(crate) mod c_stats;
 mod kernel;
+mod locks;
 mod print;
 
 pub use kernel::{buddyinfo, instance_buddyinfo, instance_slabinfo, instance_zoneinfo, slabinfo, zoneinfo};
+pub use locks::lock_stat;
 pub use print::abort_on_panic;
 
 use crate::front::global;

@@ -10,7 +10,7 @@ use super::sheaf::Object;
 use super::size_class::{CLASSES, NR_CLASSES};
 use super::slab_page::{Bitmap, NotAnObject, Slab, needs_bitmap};
 use crate::base::list::List;
-use crate::base::pfn::Pfn;
+use crate::base::pfn::PAGE_SIZE;
 use crate::page::buddy::{element, pfn};
 use crate::page::meta::Meta;
 use crate::page::mm_types::Word;
@@ -84,11 +84,15 @@ impl KmemCache {
         meta: &Meta,
         pages: &mut PageAlloc<'_>,
     ) -> usize {
+        if CLASSES[class].is_large() {
+            return self.take_large_objects(class, slots, pages);
+        }
         let mut filled = self.take_partial(class, slots);
         while filled < slots.len() {
             let Some(slab) = self.new_slab(class, meta, pages) else { break };
-            filled += slab.take(&mut slots[filled..]);
-            let left = slab.free_objects();
+            let taken = slab.take(&mut slots[filled..]);
+            filled += taken;
+            let left = usize::from(CLASSES[class].objects) - taken;
             let mut node = self.node.lock();
             node.slabs += 1;
             node.free += left;
@@ -101,6 +105,31 @@ impl KmemCache {
         filled
     }
 
+    fn take_large_objects(&self, class: usize, slots: &mut [Object], pages: &mut PageAlloc<'_>) -> usize {
+        let mut filled = 0;
+        for slot in slots {
+            let Some((object, _)) = Slab::make_large(pages, class) else { break };
+            *slot = object.as_ptr();
+            filled += 1;
+        }
+        self.count_large(filled);
+        filled
+    }
+
+    /// Takes a large object that no sheaf has seen, and says whether it reads as zero.
+    pub(crate) fn take_large(&self, class: usize, pages: &mut PageAlloc<'_>) -> Option<(NonNull<u8>, bool)> {
+        let taken = Slab::make_large(pages, class)?;
+        self.count_large(1);
+        Some(taken)
+    }
+
+    fn count_large(&self, objects: usize) {
+        let mut node = self.node.lock();
+        node.slabs += objects;
+        node.events.refill += 1;
+        node.events.slab_new += objects as u64;
+    }
+
     fn take_partial(&self, class: usize, slots: &mut [Object]) -> usize {
         let mut filled = 0;
         for chunk in slots.chunks_mut(CHUNK) {
@@ -111,7 +140,7 @@ impl KmemCache {
                 let Some(first) = node.partial.first() else { break };
                 let slab = Slab { first: pfn(first), class };
                 here += slab.take(&mut chunk[here..]);
-                if slab.free_objects() == 0 {
+                if slab.is_full() {
                     node.partial.remove(&MemMap, first);
                 }
             }
@@ -153,12 +182,17 @@ impl KmemCache {
             let mut empty = [None; CHUNK];
             let mut node = self.node.lock();
             node.events.flush += 1;
-            for (object, empty) in chunk.iter().zip(&mut empty) {
-                *empty = node.give(class, *object, pages.zone.id);
+            let mut left = chunk;
+            for empty in &mut empty {
+                if left.is_empty() {
+                    break;
+                }
+                let given = node.give(class, left, pages.zone.id, empty);
+                left = &left[given..];
             }
             drop(node);
             for slab in empty.into_iter().flatten() {
-                Slab { first: slab, class }.unmake(pages);
+                slab.unmake(pages);
             }
         }
     }
@@ -186,33 +220,48 @@ impl KmemCache {
 }
 
 impl Node {
-    /// Puts one object back. Returns the slab if it is empty now: then it is the caller's.
-    fn give(&mut self, class: usize, object: Object, zone: u16) -> Option<Pfn> {
-        let (slab, index) = match Slab::locate(object.addr(), zone, Some(class)) {
-            Ok(found) => found,
-            Err(what) => misfree(what, object),
+    /// Puts the first of some objects back, and those that follow it as far as they are of the same slab. Returns
+    /// how many that were. A slab that is empty now is on no list, and the caller's.
+    fn give(&mut self, class: usize, objects: &[Object], zone: u16, empty: &mut Option<Slab>) -> usize {
+        let first = objects[0];
+        let slab = Slab::at(first.addr(), zone, class).unwrap_or_else(|what| misfree(what, first));
+        let given = if CLASSES[class].is_large() {
+            if !first.addr().is_multiple_of(PAGE_SIZE) {
+                misfree(NotAnObject::Interior, first);
+            }
+            1
+        } else {
+            match self.give_to_slab(slab, objects) {
+                (given, true) => given,
+                (given, false) => return given,
+            }
         };
-        let was_full = slab.free_objects() == 0;
-        if !slab.give(index) {
-            double_free(object);
-        }
-        self.free += 1;
-        if was_full {
-            self.partial.push_front(&MemMap, element(slab.first));
-        }
-        if slab.free_objects() < usize::from(CLASSES[class].objects) {
-            return None;
-        }
-        self.partial.remove(&MemMap, element(slab.first));
         // From here on a second free of one of its objects finds no slab: its bitmap may soon be another's.
         MemMap.page(slab.first).set_word(Word::NOTHING);
         self.slabs -= 1;
-        self.free -= usize::from(CLASSES[class].objects);
         self.events.slab_free += 1;
+        *empty = Some(slab);
+        given
+    }
+
+    /// Puts objects back into a slab of several, and says how many were the slab's and whether all of its objects
+    /// are free now; then it is on no list.
+    fn give_to_slab(&mut self, slab: Slab, objects: &[Object]) -> (usize, bool) {
+        let was_full = slab.is_full();
+        let given = slab.give(objects).unwrap_or_else(|(object, what)| misfree(what, object));
+        self.free += given;
+        if was_full {
+            self.partial.push_front(&MemMap, element(slab.first));
+        }
+        if !slab.is_empty() {
+            return (given, false);
+        }
+        self.partial.remove(&MemMap, element(slab.first));
+        self.free -= usize::from(CLASSES[slab.class].objects);
         if let Some(bitmap) = slab.bitmap() {
             self.keep_bitmap(bitmap);
         }
-        Some(slab.first)
+        (given, true)
     }
 
     fn keep_bitmap(&mut self, bitmap: NonNull<Bitmap>) {
@@ -222,25 +271,19 @@ impl Node {
     }
 }
 
-#[cold]
-#[inline(never)]
-fn double_free(object: Object) -> ! {
-    Line::new().text("double free at ").hex(object.addr()).abort()
-}
-
 /// Says what was wrong with an address that was freed as an object, and ends the process.
 #[cold]
 #[inline(never)]
 fn misfree(what: NotAnObject, object: Object) -> ! {
     let what = match what {
-        NotAnObject::Foreign => "double free at ",
+        NotAnObject::Foreign | NotAnObject::Free => "double free at ",
         NotAnObject::OtherClass => "free with a wrong size at ",
         NotAnObject::Interior => "free of an interior pointer at ",
     };
     Line::new().text(what).hex(object.addr()).abort()
 }
 
-/// Every class of an instance.
+/// Every class of an instance, by its number; the cache of number 0 stays empty.
 #[repr(C)]
 pub(crate) struct KmemCaches {
     pub(crate) caches: [KmemCache; NR_CLASSES],

@@ -8,6 +8,7 @@ use core::ptr::NonNull;
 
 use crate::page::meta::Meta;
 use crate::sys::lock::Lock;
+use crate::sys::lock_stat::LockStat;
 use crate::sys::sync::{AtomicU32, Ordering};
 
 /// An object's address, as a slot holds it.
@@ -152,10 +153,10 @@ impl SheafStack {
 }
 
 /// log2 of the smallest and of the largest capacity.
-const MIN_SHIFT: u32 = 2;
+const MIN_SHIFT: u32 = 0;
 const MAX_SHIFT: u32 = 8;
 
-/// Empty sheaves of every capacity (powers of two, 4 to 256 slots).
+/// Empty sheaves of every capacity (powers of two, 1 to 256 slots).
 #[repr(C)]
 pub(crate) struct SheafPool {
     stacks: Lock<[SheafStack; (MAX_SHIFT - MIN_SHIFT + 1) as usize]>,
@@ -190,6 +191,11 @@ impl SheafPool {
     pub(crate) fn put(&self, sheaf: Sheaf) {
         debug_assert!(sheaf.is_empty());
         self.stacks.lock()[Self::index(sheaf.capacity())].push(sheaf);
+    }
+
+    /// What happened at the lock.
+    pub(crate) fn lock_stat(&self) -> LockStat {
+        self.stacks.stat()
     }
 
     pub(crate) fn fork_prepare(&self) {

@@ -1,4 +1,5 @@
-//! A slab: 2^order pages of objects of one class, and the bitmap that says which of them are free.
+//! A slab: 2^order pages of objects of one class, and the bitmap that says which of them are free. Above 8 KiB
+//! a slab is a run with one object, has no bitmap, and is never without its object.
 //!
 //! The bitmap stands in the first struct page where 128 bits are enough (objects of 32 bytes and more), else
 //! in a record of its own; never in user memory, so an overflow cannot reach it. The lock of the cache's node
@@ -7,10 +8,12 @@
 use core::ptr::NonNull;
 
 use super::size_class::{CLASSES, SizeClass};
-use crate::base::pfn::{Migratetype, Pfn};
+use crate::base::pfn::{Migratetype, Order, PAGE_SIZE, Pfn};
+use crate::page::class_map;
 use crate::page::mm_types::{FreeBlock, Kind, Page, Word};
 use crate::page::page_alloc::PageAlloc;
 use crate::page::section::MemMap;
+use crate::page::zone::{GLOBAL_ZONE, Zone};
 use crate::sys::sync::{AtomicU64, Ordering};
 
 /// Words of the largest bitmap: 512 objects of 8 bytes in a page.
@@ -52,7 +55,7 @@ impl Slab {
         class: usize,
         bitmap: Option<NonNull<Bitmap>>,
     ) -> Option<Self> {
-        let order = CLASSES[class].order;
+        let order = Order::covering(CLASSES[class].pages.into());
         let first = pages.alloc_pages(order, Migratetype::Unmovable)?.pfn();
         let word = Word::new(Kind::Slab, pages.zone.id).with_class(class as u8).with_order(order);
         let page = MemMap.page(first);
@@ -60,25 +63,42 @@ impl Slab {
             page.private[0].store(bitmap.as_ptr().expose_provenance() as u64, Ordering::Relaxed);
         }
         let slab = Self { first, class };
-        let mut objects = usize::from(CLASSES[class].objects);
-        for word in slab.bits() {
-            let here = objects.min(64);
-            word.store(if here == 64 { u64::MAX } else { (1 << here) - 1 }, Ordering::Relaxed);
-            objects -= here;
+        for (index, word) in slab.bits().iter().enumerate() {
+            word.store(slab.all_free(index), Ordering::Relaxed);
         }
         for offset in 0..order.pages() {
             MemMap.page(first.add(offset)).set_word(word.with_offset(offset));
         }
+        slab.map_class(pages.zone, class);
         Some(slab)
+    }
+
+    /// Makes a large object, and says whether it reads as zero.
+    pub(crate) fn make_large(pages: &mut PageAlloc<'_>, class: usize) -> Option<(NonNull<u8>, bool)> {
+        let run = pages.alloc_run(CLASSES[class].pages.into(), Order::ZERO, class)?;
+        Self { first: run.start, class }.map_class(pages.zone, class);
+        Some((MemMap.address(run.start), run.zeroed))
     }
 
     /// Gives the pages of a slab back whose objects are all free, and its bitmap to the caller.
     pub(crate) fn unmake(self, pages: &mut PageAlloc<'_>) {
-        let order = CLASSES[self.class].order;
+        self.map_class(pages.zone, 0);
+        if self.info().is_large() {
+            return pages.free_run(self.first);
+        }
+        let order = Order::covering(self.info().pages.into());
         for offset in 0..order.pages() {
             MemMap.page(self.first.add(offset)).set_word(Word::NOTHING);
         }
         pages.free_pages(FreeBlock::from_parts(self.first, order, false));
+    }
+
+    /// Tells the C face's `free` which class the objects of these pages have, of a large object at its start.
+    fn map_class(self, zone: &Zone, class: usize) {
+        if zone.id == GLOBAL_ZONE {
+            let pages = if self.info().is_large() { 1 } else { self.info().pages.into() };
+            class_map::set(MemMap.address(self.first).as_ptr().addr(), pages, class);
+        }
     }
 
     /// The record of the bitmap, for classes that need one.
@@ -92,6 +112,9 @@ impl Slab {
     }
 
     fn bits(self) -> &'static [AtomicU64] {
+        if self.info().is_large() {
+            return &[];
+        }
         free_bits(MemMap.page(self.first), self.class)
     }
 
@@ -104,59 +127,109 @@ impl Slab {
         self.bits().iter().map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
     }
 
-    /// Takes free objects, lowest address first, until `slots` is full. Returns how many there were.
+    /// Word `index` of the bitmap while all objects are free.
+    fn all_free(self, index: usize) -> u64 {
+        match usize::from(self.info().objects).saturating_sub(index * 64) {
+            64.. => u64::MAX,
+            here => (1 << here) - 1,
+        }
+    }
+
+    /// Whether no object is free.
+    pub(crate) fn is_full(self) -> bool {
+        self.bits().iter().all(|word| word.load(Ordering::Relaxed) == 0)
+    }
+
+    /// Whether all objects are free.
+    pub(crate) fn is_empty(self) -> bool {
+        let mut words = self.bits().iter().enumerate();
+        words.all(|(index, word)| word.load(Ordering::Relaxed) == self.all_free(index))
+    }
+
+    /// Takes free objects until `slots` is full, those on cache lines of their own first, so that threads that
+    /// take a few each do not share lines; lowest address first. Returns how many there were.
     pub(crate) fn take(self, slots: &mut [*mut u8]) -> usize {
+        let in_line = 64 / self.info().size;
+        let whole = if in_line > 1 { self.take_where(slots, |bits| whole_lines(bits, in_line)) } else { 0 };
+        whole + self.take_where(&mut slots[whole..], |bits| bits)
+    }
+
+    fn take_where(self, slots: &mut [*mut u8], wanted: impl Fn(u64) -> u64) -> usize {
         let base = MemMap.address(self.first).as_ptr();
         let size = self.info().size as usize;
-        let mut taken = 0;
+        let mut slots = slots.iter_mut();
+        let room = slots.len();
         for (index, word) in self.bits().iter().enumerate() {
-            let mut bits = word.load(Ordering::Relaxed);
-            if bits == 0 {
-                continue;
-            }
-            while bits != 0
-                && let Some(slot) = slots.get_mut(taken)
+            let bits = word.load(Ordering::Relaxed);
+            let mut left = wanted(bits);
+            let first = left;
+            while left != 0
+                && let Some(slot) = slots.next()
             {
-                let object = index * 64 + bits.trailing_zeros() as usize;
+                let object = index * 64 + left.trailing_zeros() as usize;
                 // SAFETY: the bit says that object number `object` of this slab exists, so it lies within the
                 // slab's pages, which are one block of an arena.
                 *slot = unsafe { base.add(object * size) };
-                bits &= bits - 1;
-                taken += 1;
+                left &= left - 1;
             }
-            word.store(bits, Ordering::Relaxed);
+            word.store(bits & !first | left, Ordering::Relaxed);
         }
-        taken
+        room - slots.len()
     }
 
-    /// Marks an object as free. False if it is already.
-    pub(crate) fn give(self, object: usize) -> bool {
-        let bit = 1 << (object % 64);
-        let Some(word) = self.bits().get(object / 64) else { return false };
-        let bits = word.load(Ordering::Relaxed);
-        word.store(bits | bit, Ordering::Relaxed);
-        bits & bit == 0
+    /// Marks objects as free, from the first on as far as they are of this slab, and returns how many that were.
+    /// An `Err` names one that is none, or that is free already, and what it is instead.
+    pub(crate) fn give(self, objects: &[*mut u8]) -> Result<usize, (*mut u8, NotAnObject)> {
+        let (info, bits) = (self.info(), self.bits());
+        let base = MemMap.address(self.first).as_ptr().addr();
+        let bytes = usize::from(info.pages) * PAGE_SIZE;
+        for (given, object) in objects.iter().enumerate() {
+            let offset = object.addr().wrapping_sub(base);
+            if offset >= bytes {
+                return Ok(given);
+            }
+            let index = info.object_at(offset).ok_or((*object, NotAnObject::Interior))?;
+            let bit = 1 << (index % 64);
+            let word = bits.get(index / 64).ok_or((*object, NotAnObject::Interior))?;
+            let free = word.load(Ordering::Relaxed);
+            if free & bit != 0 {
+                return Err((*object, NotAnObject::Free));
+            }
+            word.store(free | bit, Ordering::Relaxed);
+        }
+        Ok(objects.len())
     }
 
-    /// The slab and the number of the object at this address: of this zone and class, or of any class. An
-    /// `Err` says what the address is instead.
-    pub(crate) fn locate(
-        address: usize,
-        zone: u16,
-        class: Option<usize>,
-    ) -> Result<(Self, usize), NotAnObject> {
+    /// The slab at this address, of this zone and class. An `Err` says what the address is instead.
+    pub(crate) fn at(address: usize, zone: u16, class: usize) -> Result<Self, NotAnObject> {
         let pfn = crate::page::section::pfn_of(address).ok_or(NotAnObject::Foreign)?;
         let word = MemMap.page(pfn).word();
-        if word.kind() != Kind::Slab || word.zone() != zone {
+        let is_slab = word.kind() == Kind::Slab || word.kind() == Kind::Run && word.class() != 0;
+        if !is_slab || word.zone() != zone {
             return Err(NotAnObject::Foreign);
         }
-        let slab = Self { first: pfn.align_down(word.order()), class: word.class() };
-        if class.is_some_and(|class| class != slab.class) {
+        if word.class() != class {
             return Err(NotAnObject::OtherClass);
         }
-        let offset = address - MemMap.address(slab.first).as_ptr().addr();
-        let object = slab.info().object_at(offset).ok_or(NotAnObject::Interior)?;
-        Ok((slab, object))
+        Ok(Self { first: pfn.align_down(word.order()), class })
+    }
+}
+
+/// Of the objects in `bits` those whose cache line has no other: a line holds `in_line` of them, 2, 4 or 8.
+/// Objects of other sizes lie across lines; of them all count.
+fn whole_lines(bits: u64, in_line: u32) -> u64 {
+    match in_line {
+        2 => (bits & bits >> 1 & 0x5555_5555_5555_5555) * 0b11,
+        4 => {
+            let pairs = bits & bits >> 1;
+            (pairs & pairs >> 2 & 0x1111_1111_1111_1111) * 0b1111
+        }
+        8 => {
+            let pairs = bits & bits >> 1;
+            let fours = pairs & pairs >> 2;
+            (fours & fours >> 4 & 0x0101_0101_0101_0101) * 0xff
+        }
+        _ => bits,
     }
 }
 
@@ -169,4 +242,6 @@ pub(crate) enum NotAnObject {
     OtherClass,
     /// An object is there, but does not start there.
     Interior,
+    /// An object is there that is free.
+    Free,
 }

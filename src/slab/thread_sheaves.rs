@@ -11,23 +11,31 @@ use core::ptr::NonNull;
 
 use super::kmem_cache::KmemCache;
 use super::sheaf::{Header, Object, Sheaf, SheafPool};
-use super::size_class::{CLASSES, MAX_LEVEL, SizeClass};
+use super::size_class::{ALL_CLASSES, CLASSES, MAX_LEVEL, NR_CLASSES, SizeClass};
 use crate::base::budget::Budget;
 use crate::page::meta::Meta;
 use crate::page::page_alloc::PageAlloc;
 use crate::sys::handoff;
 use crate::sys::sync::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
-/// A thread's objects of one class. One cache line, so that a hit touches that and a slot.
-#[repr(C, align(64))]
+/// A thread's objects of every class. What a hit uses stands in arrays of its own, so that the classes in use
+/// share cache lines, and a class's number is all that a hit needs to find it. Number 0 has neither room nor
+/// objects: whoever comes with it takes the slow path.
+#[repr(C)]
 pub(crate) struct ThreadSheaves {
     /// One past the last slot that holds an object.
-    top: AtomicPtr<Object>,
+    top: [AtomicPtr<Object>; NR_CLASSES],
     /// The first slot.
-    base: AtomicPtr<Object>,
+    base: [AtomicPtr<Object>; NR_CLASSES],
     /// One past the last slot.
-    end: AtomicPtr<Object>,
-    /// The sheaf that these are the slots of.
+    end: [AtomicPtr<Object>; NR_CLASSES],
+    rest: [Rest; NR_CLASSES],
+}
+
+/// What misses use.
+#[repr(C)]
+struct Rest {
+    /// The sheaf that `top`, `base` and `end` are the slots of.
     main: AtomicPtr<Header>,
     /// A second sheaf, or null. Anyone may swap it out.
     spare: AtomicPtr<Header>,
@@ -37,7 +45,12 @@ pub(crate) struct ThreadSheaves {
     free_misses: AtomicU32,
 }
 
-const _: () = assert!(size_of::<ThreadSheaves>() == 64);
+/// A thread's objects of one class.
+#[derive(Clone, Copy)]
+pub(crate) struct Sheaves<'a> {
+    of: &'a ThreadSheaves,
+    class: usize,
+}
 
 /// What a miss needs beside the thread's own sheaves.
 pub(crate) struct Miss<'a, 'p> {
@@ -54,84 +67,129 @@ pub(crate) struct Miss<'a, 'p> {
 
 impl ThreadSheaves {
     pub(crate) const fn new() -> Self {
-        Self {
-            top: AtomicPtr::new(core::ptr::null_mut()),
-            base: AtomicPtr::new(core::ptr::null_mut()),
-            end: AtomicPtr::new(core::ptr::null_mut()),
+        const NONE: AtomicPtr<Object> = AtomicPtr::new(core::ptr::null_mut());
+        const REST: Rest = Rest {
             main: AtomicPtr::new(core::ptr::null_mut()),
             spare: AtomicPtr::new(core::ptr::null_mut()),
             level: AtomicU8::new(0),
             alloc_misses: AtomicU32::new(0),
             free_misses: AtomicU32::new(0),
+        };
+        Self {
+            top: [NONE; NR_CLASSES],
+            base: [NONE; NR_CLASSES],
+            end: [NONE; NR_CLASSES],
+            rest: [REST; NR_CLASSES],
         }
+    }
+
+    /// Those of one class, or of none (0).
+    #[inline(always)]
+    pub(crate) fn of(&self, class: usize) -> Sheaves<'_> {
+        debug_assert!(class < NR_CLASSES);
+        Sheaves { of: self, class }
+    }
+
+    /// Those of every class.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (usize, Sheaves<'_>)> {
+        ALL_CLASSES.map(|class| (class, self.of(class)))
+    }
+}
+
+/// The element of a class.
+#[inline(always)]
+fn at<T>(array: &[T; NR_CLASSES], class: usize) -> &T {
+    // SAFETY: classes come from the tables of size_class.rs, which hold none above the last, or from the class map
+    // or the word of a page, where the slab layer wrote one of those.
+    unsafe { array.get_unchecked(class) }
+}
+
+impl<'a> Sheaves<'a> {
+    #[inline(always)]
+    fn top(self) -> &'a AtomicPtr<Object> {
+        at(&self.of.top, self.class)
+    }
+
+    #[inline(always)]
+    fn base(self) -> &'a AtomicPtr<Object> {
+        at(&self.of.base, self.class)
+    }
+
+    #[inline(always)]
+    fn end(self) -> &'a AtomicPtr<Object> {
+        at(&self.of.end, self.class)
+    }
+
+    fn rest(self) -> &'a Rest {
+        at(&self.of.rest, self.class)
     }
 
     /// Takes an object from the main sheaf.
     #[inline(always)]
-    pub(crate) fn pop(&self) -> Option<NonNull<u8>> {
-        let top = own(&self.top);
-        if top == own(&self.base) {
+    pub(crate) fn pop(self) -> Option<NonNull<u8>> {
+        let top = own(self.top());
+        if top == own(self.base()) {
             return None;
         }
         // SAFETY: `top` is above `base`, so the slot below it is one of the main sheaf's.
         let slot = unsafe { top.sub(1) };
-        self.top.store(slot, Ordering::Relaxed);
         // SAFETY: slots from base to top hold objects, put there by this thread or handed over with the sheaf.
         let object = unsafe { slot.read() };
+        self.top().store(slot, Ordering::Relaxed);
         // SAFETY: objects have addresses of slabs, never null.
         Some(unsafe { NonNull::new_unchecked(object) })
     }
 
     /// Puts an object into the main sheaf. False where that is full.
     #[inline(always)]
-    pub(crate) fn push(&self, object: NonNull<u8>) -> bool {
-        let top = own(&self.top);
-        if top == own(&self.end) {
+    pub(crate) fn push(self, object: Object) -> bool {
+        let top = own(self.top());
+        if top == own(self.end()) {
             return false;
         }
         // SAFETY: `top` is below `end`, so this is a slot of the main sheaf, which only the owner uses.
-        unsafe { top.write(object.as_ptr()) };
+        unsafe { top.write(object) };
         // SAFETY: one slot further is at most `end`.
-        self.top.store(unsafe { top.add(1) }, Ordering::Relaxed);
+        self.top().store(unsafe { top.add(1) }, Ordering::Relaxed);
         true
     }
 
     /// Objects in the main sheaf.
-    pub(crate) fn main_count(&self) -> usize {
-        let (top, base) = (self.top.load(Ordering::Relaxed), self.base.load(Ordering::Relaxed));
+    pub(crate) fn main_count(self) -> usize {
+        let (top, base) = (self.top().load(Ordering::Relaxed), self.base().load(Ordering::Relaxed));
         top.addr().saturating_sub(base.addr()) / size_of::<Object>()
     }
 
     /// Objects in both sheaves. Exact only while nobody uses them.
-    pub(crate) fn count(&self) -> usize {
-        let spare = handoff::published(&self.spare);
+    pub(crate) fn count(self) -> usize {
+        let spare = handoff::published(&self.rest().spare);
         // SAFETY: the spare is null or a sheaf of this cache's instance, which exists as long as the cache.
         self.main_count() + unsafe { Sheaf::peek_count(spare) }
     }
 
     /// Misses on allocation and on free.
-    pub(crate) fn misses(&self) -> (u32, u32) {
-        (self.alloc_misses.load(Ordering::Relaxed), self.free_misses.load(Ordering::Relaxed))
+    pub(crate) fn misses(self) -> (u32, u32) {
+        (self.rest().alloc_misses.load(Ordering::Relaxed), self.rest().free_misses.load(Ordering::Relaxed))
     }
 
     /// Takes the spare sheaf, from any thread.
-    fn take_spare(&self) -> Option<Sheaf> {
+    fn take_spare(self) -> Option<Sheaf> {
         // SAFETY: `put_spare` gave the handle up with `into_raw`, and of all that take only one thread finds it.
-        unsafe { Sheaf::from_raw(handoff::take(&self.spare)) }
+        unsafe { Sheaf::from_raw(handoff::take(&self.rest().spare)) }
     }
 
     /// Makes a sheaf the spare one. The owner alone does this, after it took the one before.
-    fn put_spare(&self, sheaf: Sheaf) {
-        handoff::put(&self.spare, sheaf.into_raw());
+    fn put_spare(self, sheaf: Sheaf) {
+        handoff::put(&self.rest().spare, sheaf.into_raw());
     }
 
     /// Puts the main sheaf together again, and leaves the thread without one.
-    fn detach_main(&self) -> Option<Sheaf> {
+    fn detach_main(self) -> Option<Sheaf> {
         let count = self.main_count();
-        for part in [&self.top, &self.base, &self.end] {
+        for part in [self.top(), self.base(), self.end()] {
             part.store(core::ptr::null_mut(), Ordering::Relaxed);
         }
-        let header = self.main.swap(core::ptr::null_mut(), Ordering::Relaxed);
+        let header = self.rest().main.swap(core::ptr::null_mut(), Ordering::Relaxed);
         // SAFETY: `attach_main` gave the handle up with `into_raw`; only the owner does either.
         let mut main = unsafe { Sheaf::from_raw(header) }?;
         main.set_count(count);
@@ -139,22 +197,22 @@ impl ThreadSheaves {
     }
 
     /// Takes a sheaf apart for the fast path. There must be none.
-    fn attach_main(&self, sheaf: Sheaf) {
+    fn attach_main(self, sheaf: Sheaf) {
         let base = sheaf.slots();
         // SAFETY: `count` slots from the first on are within the sheaf, or end where it does.
         let top = unsafe { base.add(sheaf.count()) };
         // SAFETY: `capacity` slots from the first on end where the sheaf does.
         let end = unsafe { base.add(sheaf.capacity()) };
-        self.base.store(base, Ordering::Relaxed);
-        self.top.store(top, Ordering::Relaxed);
-        self.end.store(end, Ordering::Relaxed);
-        self.main.store(sheaf.into_raw(), Ordering::Relaxed);
+        self.base().store(base, Ordering::Relaxed);
+        self.top().store(top, Ordering::Relaxed);
+        self.end().store(end, Ordering::Relaxed);
+        self.rest().main.store(sheaf.into_raw(), Ordering::Relaxed);
     }
 
     /// Allocates where the main sheaf is empty. `None` means out of memory.
     #[cold]
-    pub(crate) fn alloc_miss(&self, miss: &mut Miss<'_, '_>) -> Option<NonNull<u8>> {
-        count(&self.alloc_misses);
+    pub(crate) fn alloc_miss(self, miss: &mut Miss<'_, '_>) -> Option<NonNull<u8>> {
+        count(&self.rest().alloc_misses);
         let info = &CLASSES[miss.class];
         let main = self.detach_main();
         let mut spare = self.take_spare();
@@ -163,12 +221,16 @@ impl ThreadSheaves {
             self.keep_empty(main, miss);
             return self.pop();
         }
-        if let Some(full) = self.level_is_full().then(|| miss.cache.barn.lock().take_full()).flatten() {
-            self.attach_main(full);
-            // The one that was emptied becomes the spare, to be filled by frees; another one goes to the barn.
-            self.keep_empty(main, miss);
-            miss.put_empty(spare);
-            return self.pop();
+        if self.level_is_full() {
+            match miss.full_for_empty(spare) {
+                Ok(full) => {
+                    self.attach_main(full);
+                    // The one that was emptied becomes the spare, to be filled by frees.
+                    self.keep_empty(main, miss);
+                    return self.pop();
+                }
+                Err(back) => spare = back,
+            }
         }
         let mut main = self.grown(main, spare, miss)?;
         let filled = miss.cache.take_objects(miss.class, main.all_slots(), miss.meta, miss.pages);
@@ -179,21 +241,21 @@ impl ThreadSheaves {
     }
 
     /// Bytes that the thread has paid for its main sheaf.
-    pub(crate) fn paid(&self, info: &SizeClass) -> usize {
-        if self.main.load(Ordering::Relaxed).is_null() {
+    pub(crate) fn paid(self, info: &SizeClass) -> usize {
+        if self.rest().main.load(Ordering::Relaxed).is_null() {
             return 0;
         }
-        info.sheaf_at(self.level.load(Ordering::Relaxed)) * info.size as usize
+        info.sheaf_at(self.rest().level.load(Ordering::Relaxed)) * info.size as usize
     }
 
     /// Pays for the next level of growth: the level, and the bytes that it cost. `None` where the budget refuses.
     /// A thread with a main sheaf has paid for one of its level, whatever the sheaf is that it uses.
-    fn pay(&self, first: bool, miss: &Miss<'_, '_>) -> Option<(u8, usize)> {
+    fn pay(self, first: bool, miss: &Miss<'_, '_>) -> Option<(u8, usize)> {
         let info = &CLASSES[miss.class];
-        let level = self.level.load(Ordering::Relaxed);
+        let level = self.rest().level.load(Ordering::Relaxed);
         let (to, paid) = if first { (level, 0) } else { ((level + 1).min(MAX_LEVEL), info.sheaf_at(level)) };
         let bytes = (info.sheaf_at(to) - paid) * info.size as usize;
-        if first {
+        if first && !info.is_large() {
             // Granted in any case: without a sheaf every object would meet the node's lock.
             miss.budget.take_always(bytes);
         } else if bytes > 0 && !miss.budget.take(bytes) {
@@ -204,7 +266,7 @@ impl ThreadSheaves {
 
     /// An empty main sheaf, larger than the one before if growing is due: one of these two, which are empty, or a
     /// new one. Sheaves that are too small now go back to the pool.
-    fn grown(&self, main: Option<Sheaf>, spare: Option<Sheaf>, miss: &mut Miss<'_, '_>) -> Option<Sheaf> {
+    fn grown(self, main: Option<Sheaf>, spare: Option<Sheaf>, miss: &mut Miss<'_, '_>) -> Option<Sheaf> {
         let info = &CLASSES[miss.class];
         let paid = self.pay(main.is_none(), miss);
         let capacity = |sheaf: &Option<Sheaf>| sheaf.as_ref().map_or(0, Sheaf::capacity);
@@ -216,7 +278,7 @@ impl ThreadSheaves {
         };
         let wanted = info.sheaf_at(level);
         if capacity(&larger) >= wanted {
-            self.level.store(level, Ordering::Relaxed);
+            self.rest().level.store(level, Ordering::Relaxed);
             self.keep_empty(smaller, miss);
             return larger;
         }
@@ -225,21 +287,21 @@ impl ThreadSheaves {
             self.keep_empty(smaller, miss);
             return larger;
         };
-        self.level.store(level, Ordering::Relaxed);
+        self.rest().level.store(level, Ordering::Relaxed);
         for small in [larger, smaller].into_iter().flatten() {
             miss.pool.put(small);
         }
         Some(new)
     }
 
-    fn level_is_full(&self) -> bool {
-        self.level.load(Ordering::Relaxed) == MAX_LEVEL
+    fn level_is_full(self) -> bool {
+        self.rest().level.load(Ordering::Relaxed) == MAX_LEVEL
     }
 
     /// Keeps an empty sheaf as the spare one if there is none; else it goes to the barn or the pool.
-    fn keep_empty(&self, sheaf: Option<Sheaf>, miss: &Miss<'_, '_>) {
+    fn keep_empty(self, sheaf: Option<Sheaf>, miss: &Miss<'_, '_>) {
         let Some(sheaf) = sheaf else { return };
-        if self.spare.load(Ordering::Relaxed).is_null() {
+        if self.rest().spare.load(Ordering::Relaxed).is_null() {
             self.put_spare(sheaf);
         } else {
             miss.put_empty(Some(sheaf));
@@ -248,8 +310,8 @@ impl ThreadSheaves {
 
     /// Frees where the main sheaf is full, or where there is none.
     #[cold]
-    pub(crate) fn free_miss(&self, object: NonNull<u8>, miss: &mut Miss<'_, '_>) {
-        count(&self.free_misses);
+    pub(crate) fn free_miss(self, object: NonNull<u8>, miss: &mut Miss<'_, '_>) {
+        count(&self.rest().free_misses);
         let main = self.detach_main();
         let spare = self.take_spare();
         let next = match (main, spare) {
@@ -263,7 +325,7 @@ impl ThreadSheaves {
         match next {
             Some(next) => {
                 self.attach_main(next);
-                if self.push(object) {
+                if self.push(object.as_ptr()) {
                     return;
                 }
                 miss.give(&[object.as_ptr()]);
@@ -273,7 +335,7 @@ impl ThreadSheaves {
     }
 
     /// An empty sheaf for more frees: `main` is full, and `spare` is full too, small, or missing.
-    fn make_room(&self, main: Sheaf, spare: Option<Sheaf>, miss: &mut Miss<'_, '_>) -> Option<Sheaf> {
+    fn make_room(self, main: Sheaf, spare: Option<Sheaf>, miss: &mut Miss<'_, '_>) -> Option<Sheaf> {
         let info = &CLASSES[miss.class];
         let full_size = main.capacity() == usize::from(info.sheaf);
         if full_size {
@@ -295,7 +357,7 @@ impl ThreadSheaves {
         if let Some((level, bytes)) = self.pay(false, miss) {
             let wanted = info.sheaf_at(level).max(main.capacity());
             if let Some(larger) = miss.pool.take(miss.meta, wanted) {
-                self.level.store(level, Ordering::Relaxed);
+                self.rest().level.store(level, Ordering::Relaxed);
                 self.put_spare(main);
                 return Some(larger);
             }
@@ -305,13 +367,13 @@ impl ThreadSheaves {
     }
 
     /// Puts everything back into the slabs and the sheaves into the pool. The owner's, or a dead thread's.
-    pub(crate) fn flush(&self, miss: &mut Miss<'_, '_>) {
+    pub(crate) fn flush(self, miss: &mut Miss<'_, '_>) {
         let main = self.detach_main();
         let info = &CLASSES[miss.class];
         if main.is_some() {
-            miss.budget.put(info.sheaf_at(self.level.load(Ordering::Relaxed)) * info.size as usize);
+            miss.budget.put(info.sheaf_at(self.rest().level.load(Ordering::Relaxed)) * info.size as usize);
         }
-        self.level.store(0, Ordering::Relaxed);
+        self.rest().level.store(0, Ordering::Relaxed);
         for sheaf in [main, self.take_spare()].into_iter().flatten() {
             let sheaf = miss.emptied(sheaf);
             miss.pool.put(sheaf);
@@ -319,7 +381,7 @@ impl ThreadSheaves {
     }
 
     /// Puts the objects of the spare sheaf back into the slabs, from any thread.
-    pub(crate) fn flush_spare(&self, miss: &mut Miss<'_, '_>) {
+    pub(crate) fn flush_spare(self, miss: &mut Miss<'_, '_>) {
         if let Some(spare) = self.take_spare() {
             let spare = miss.emptied(spare);
             miss.pool.put(spare);
@@ -327,9 +389,9 @@ impl ThreadSheaves {
     }
 
     /// Whether the sheaves and their counts make sense: for a thread that does not run.
-    pub(crate) fn is_sound(&self, info: &SizeClass) -> bool {
+    pub(crate) fn is_sound(self, info: &SizeClass) -> bool {
         let [top, base, end] =
-            [&self.top, &self.base, &self.end].map(|part| part.load(Ordering::Relaxed).addr());
+            [self.top(), self.base(), self.end()].map(|part| part.load(Ordering::Relaxed).addr());
         base <= top && top <= end && end - base <= usize::from(info.sheaf) * size_of::<Object>()
     }
 }
@@ -380,6 +442,25 @@ impl Miss<'_, '_> {
                 Some(self.emptied(full))
             }
         }
+    }
+
+    /// Takes a full sheaf from the barn and leaves an empty one there, under one hold of its lock. Without a full
+    /// one there, the empty one comes back.
+    fn full_for_empty(&self, empty: Option<Sheaf>) -> Result<Sheaf, Option<Sheaf>> {
+        let info = &CLASSES[self.class];
+        let mut barn = self.cache.barn.lock();
+        let Some(full) = barn.take_full() else { return Err(empty) };
+        let left = match empty {
+            Some(empty) if empty.capacity() == usize::from(info.sheaf) => {
+                barn.put_empty(empty, info.barn.into()).err()
+            }
+            small => small,
+        };
+        drop(barn);
+        if let Some(left) = left {
+            self.pool.put(left);
+        }
+        Ok(full)
     }
 
     /// An empty full-size sheaf, from the barn or the pool.

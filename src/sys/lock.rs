@@ -8,6 +8,8 @@ use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 
 use super::futex::Futex;
+#[cfg(not(loom))]
+use super::lock_stat::{LockStat, Meter};
 use super::sync::{AtomicU32, Ordering};
 
 /// The word of a lock that nobody holds. Any other is the owner's number, and `WAITERS`.
@@ -25,6 +27,8 @@ pub struct Lock<T> {
     state: Futex,
     /// 1 while fork's prepare handler holds the lock. Written only by the holder.
     forking: AtomicU32,
+    #[cfg(not(loom))]
+    meter: Meter,
     value: UnsafeCell<T>,
 }
 
@@ -41,7 +45,8 @@ impl<T> Lock<T> {
     /// A free lock.
     #[cfg(not(loom))]
     pub const fn new(value: T) -> Self {
-        Self { state: Futex::new(FREE), forking: AtomicU32::new(0), value: UnsafeCell::new(value) }
+        let (state, forking) = (Futex::new(FREE), AtomicU32::new(0));
+        Self { state, forking, meter: Meter::new(), value: UnsafeCell::new(value) }
     }
 
     /// A free lock.
@@ -54,19 +59,35 @@ impl<T> Lock<T> {
     #[inline]
     pub fn lock(&self) -> Guard<'_, T> {
         self.acquire();
+        self.guard()
+    }
+
+    /// The guard for a lock that was taken just now.
+    #[inline]
+    fn guard(&self) -> Guard<'_, T> {
+        #[cfg(not(loom))]
+        self.meter.taken();
         Guard { lock: self }
+    }
+
+    /// What happened at the lock so far.
+    #[cfg(not(loom))]
+    pub(crate) fn stat(&self) -> LockStat {
+        self.meter.stat()
     }
 
     /// The lock if it is free now.
     #[cfg(not(loom))]
     pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
-        self.take(FREE, owner_number()).then(|| Guard { lock: self })
+        self.take(FREE, owner_number()).then(|| self.guard())
     }
 
     #[inline]
     fn acquire(&self) {
         if !self.take(FREE, owner_number()) {
             self.acquire_contended();
+            #[cfg(not(loom))]
+            self.meter.waited();
         }
     }
 
@@ -164,6 +185,8 @@ impl<T> DerefMut for Guard<'_, T> {
 impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        #[cfg(not(loom))]
+        self.lock.meter.leaving();
         self.lock.release();
     }
 }

@@ -17,6 +17,8 @@ pub(crate) mod fault;
 #[cfg(not(loom))]
 pub(crate) mod foreign;
 #[cfg(not(loom))]
+pub(crate) mod lock_stat;
+#[cfg(not(loom))]
 pub(crate) mod map;
 #[cfg(not(loom))]
 pub(crate) mod slot;
@@ -24,6 +26,15 @@ pub(crate) mod slot;
 pub(crate) mod stream;
 #[cfg(not(loom))]
 pub(crate) mod thread;
+
+/// Nanoseconds since some moment in the past.
+#[cfg(all(not(loom), feature = "lock-stat"))]
+pub(crate) fn clock_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the time to the place given, which is large enough; this clock exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
 
 /// Wrong argument, as `errno` has it.
 #[cfg(not(loom))]

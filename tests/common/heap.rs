@@ -126,13 +126,18 @@ pub fn all_are(bytes: &[u8], value: u8) -> bool {
     bytes.first().is_none_or(|first| *first == value && bytes[1..] == bytes[..bytes.len() - 1])
 }
 
-/// The bytes of the class that serves objects of this many bytes, at most 8192: 8, steps of 16 to 128, four to a
-/// doubling above. Said again here in its own words, so that the crate's table is checked.
-pub fn class_bytes(size: usize) -> usize {
+/// The bytes of the class that serves a layout, if one does: 8, steps of 16 to 128, four to a doubling up to 256 KiB,
+/// whole pages above 8 KiB. Said again here in its own words, so that the crate's table is checked.
+pub fn class_bytes(layout: Layout) -> Option<usize> {
+    let size = layout.size().max(1).next_multiple_of(layout.align());
     match size {
-        0..=8 => 8,
-        9..=128 => size.next_multiple_of(16),
-        _ => size.next_multiple_of((1 << (size - 1).ilog2()) / 4),
+        ..=8 => Some(8),
+        ..=128 => Some(size.next_multiple_of(16)),
+        ..=8192 => Some(size.next_multiple_of((1 << (size - 1).ilog2()) / 4)),
+        ..=262_144 if layout.align() <= 4096 => {
+            Some(size.next_multiple_of(4096.max((1 << (size - 1).ilog2()) / 4)))
+        }
+        _ => None,
     }
 }
 

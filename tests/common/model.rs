@@ -10,7 +10,7 @@ use proptest::sample::Index;
 
 use crate::heap::{Block, all_are, class_bytes, layout};
 
-/// The largest size that a class serves.
+/// The largest size that shares slabs.
 const MAX_SMALL: usize = 8192;
 /// From here on a block has a mapping of its own, and so has one aligned to more than a pageblock.
 pub const DEDICATED_FROM: usize = 32 << 20;
@@ -100,9 +100,9 @@ impl Live {
         self.order.map_or(self.block.layout.size().div_ceil(4096).max(1), |order| 1 << order)
     }
 
-    fn is_small(&self) -> bool {
-        let layout = self.block.layout;
-        self.order.is_none() && layout.size().max(1).next_multiple_of(layout.align()) <= MAX_SMALL
+    /// Bytes of the object that it is, if it is one.
+    fn object(&self) -> Option<usize> {
+        if self.order.is_none() { class_bytes(self.block.layout) } else { None }
     }
 }
 
@@ -189,11 +189,11 @@ impl<'a> Model<'a> {
         let mut live = self.live.swap_remove(index.index(self.live.len()));
         if live.order.is_none() && self.bytes + size <= MOST {
             self.vacate(&live.block);
-            let was_small = live.is_small();
+            let was_object = live.object().is_some();
             assert!(live.block.resize(self.heap, size), "{:?} to {size}: there is memory", live.block);
             // A run stays a run while it is small enough; a mapping may stay one however small it gets.
             let fresh = Live::place(live.block.layout);
-            live.run = if was_small || fresh == Some(false) || live.run == Some(true) { fresh } else { None };
+            live.run = if was_object || fresh == Some(false) || live.run == Some(true) { fresh } else { None };
             self.occupy(&live.block);
         }
         self.live.push(live);
@@ -223,16 +223,10 @@ impl<'a> Model<'a> {
         self.live.iter().for_each(|live| live.block.check());
         let usage = self.heap.validate().unwrap_or_else(|violation| panic!("{violation}"));
         let sum = |keep: &dyn Fn(&Live) -> bool| {
-            self.live.iter().filter(|live| !live.is_small() && keep(live)).map(Live::pages).sum::<usize>()
+            self.live.iter().filter(|live| live.object().is_none() && keep(live)).map(Live::pages).sum::<usize>()
                 * 4096
         };
-        let small = self.live.iter().filter(|live| live.is_small());
-        let objects: usize = small
-            .map(|live| {
-                let layout = live.block.layout;
-                class_bytes(layout.size().max(1).next_multiple_of(layout.align()))
-            })
-            .sum();
+        let objects: usize = self.live.iter().filter_map(Live::object).sum();
         assert_eq!(usage.live_objects, objects, "bytes of live objects");
         let (runs, mappings) = (usage.pages.run * 4096, usage.dedicated);
         assert_eq!(runs + mappings, sum(&|_| true), "bytes of pages: {runs} in runs, {mappings} mapped");

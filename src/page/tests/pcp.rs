@@ -260,7 +260,7 @@ fn a_run_cut_from_a_listed_block_gives_its_rest_back() {
     let mut pcp = Pcp::new();
     for pages in 1..=8 {
         let mut source = home.pages(&mut pcp);
-        let run = source.alloc_run(pages, Order::ZERO).unwrap();
+        let run = source.alloc_run(pages, Order::ZERO, 0).unwrap();
         let grown = source.resize_run(run.start, pages + 1);
         assert_eq!(MemMap.page(run.start).run_pages(), pages + usize::from(grown));
         assert!(source.resize_run(run.start, 1) && run.zeroed);
@@ -269,5 +269,5 @@ fn a_run_cut_from_a_listed_block_gives_its_rest_back() {
         home.pages(&mut pcp).free_run(run.start);
         check(&home, &pcp);
     }
-    assert!(home.pages(&mut pcp).alloc_run(0x1_0001, Order::ZERO).is_none());
+    assert!(home.pages(&mut pcp).alloc_run(0x1_0001, Order::ZERO, 0).is_none());
 }

@@ -9,7 +9,7 @@ mod slab;
 
 use super::kmem_cache::{KmemCache, KmemCaches};
 use super::sheaf::{Object, SheafPool};
-use super::size_class::{CLASSES, NR_CLASSES, class_of};
+use super::size_class::{ALL_CLASSES, CLASSES, LAST_SMALL, MAX_SIZE, NR_CLASSES, class_of};
 use super::slab_page::Slab;
 use super::thread_sheaves::{Miss, ThreadSheaves};
 use crate::base::budget::Budget;
@@ -88,7 +88,7 @@ impl Shop {
             Ok(())
         });
         let counted = counted.unwrap();
-        let pages: usize = (0..NR_CLASSES).map(|class| slabs[class] * CLASSES[class].order.pages()).sum();
+        let pages: usize = ALL_CLASSES.map(|class| slabs[class] * pages_of(class)).sum();
         assert_eq!((counted.slab, counted.run, counted.pcp), (pages, 0, 0));
         for (class, cache) in self.slabs.caches.iter().enumerate() {
             let node = cache.node.lock();
@@ -101,7 +101,7 @@ impl Shop {
     /// Whether no slab is left, and every page is free.
     fn is_empty(&self) -> bool {
         let free = self.home.census().free;
-        (0..NR_CLASSES).all(|class| self.out(class) == 0 && self.cache(class).node.lock().slabs == 0)
+        ALL_CLASSES.into_iter().all(|class| self.out(class) == 0 && self.cache(class).node.lock().slabs == 0)
             && free == self.home.zone.mapped_pages()
     }
 }
@@ -121,6 +121,13 @@ impl Random {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % end.max(1)
     }
+}
+
+/// The classes whose objects share slabs.
+const SMALL_CLASSES: core::ops::Range<usize> = 1..LAST_SMALL + 1;
+
+fn pages_of(class: usize) -> usize {
+    CLASSES[class].pages.into()
 }
 
 fn bytes_of(class: usize) -> usize {

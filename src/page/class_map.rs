@@ -1,0 +1,123 @@
+//! The class of the object that starts in a page, by address, one byte a page: what the C face's `free` asks.
+//!
+//! The page's word says the same and more, but 64 bytes of this map cover 256 KiB of heap, where as many of
+//! struct pages cover two pages; so frees at random stay in the processor's first cache. Only objects of the
+//! global instance are here: everything else reads as 0, "look at the page's word".
+//!
+//! A part of the map covers 4 GiB of addresses. It is mapped when the first arena touches them, backed by the
+//! system as it is written, and never freed. Anybody may read; the owner of a page's block writes.
+
+use core::ptr::NonNull;
+
+use crate::base::pfn::{PAGE_SHIFT, PAGE_SIZE};
+use crate::sys::handoff;
+use crate::sys::map;
+use crate::sys::sync::{AtomicPtr, AtomicU8, Ordering};
+
+/// log2 of the bytes of address space that a part covers: the register's lower half then is the index.
+const PART_SHIFT: u32 = 32;
+const PAGES: usize = 1 << (PART_SHIFT - PAGE_SHIFT);
+type Part = [AtomicU8; PAGES];
+
+/// Parts for all user addresses.
+const NR_PARTS: usize = 1 << (super::section::VA_BITS - PART_SHIFT);
+
+static PARTS: [AtomicPtr<Part>; NR_PARTS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; NR_PARTS];
+
+/// The part for an address. Beyond user addresses that of another one, so that no bound need be checked: who
+/// frees such a pointer as an object learns of it when the object would go back to its slab.
+#[inline(always)]
+fn part(address: usize) -> Option<&'static Part> {
+    let part = handoff::published(&PARTS[(address >> PART_SHIFT) & (NR_PARTS - 1)]);
+    // SAFETY: null, or a mapping of that size, zeroed when made, never unmapped, made of atomics.
+    unsafe { part.as_ref() }
+}
+
+#[inline(always)]
+fn index(address: usize) -> usize {
+    address as u32 as usize >> PAGE_SHIFT
+}
+
+/// The class of the global instance's object in the page of this address; 0, or `None`, where there is none.
+///
+/// # Safety
+/// The address is of an object that is in use, or in no arena. Of anything else (a wild pointer) the result means
+/// nothing.
+#[inline(always)]
+pub(crate) unsafe fn class_at(address: usize) -> Option<usize> {
+    let class = &part(address)?[index(address)];
+    // SAFETY: the byte was written before the object's address was handed out, and whoever handed it on ordered the
+    // two; it is written again only when the object is free. Bytes outside arenas are never written. So no write is
+    // concurrent, and the compiler may widen the load as it does not for an atomic one.
+    Some(unsafe { class.as_ptr().read() }.into())
+}
+
+/// Writes down the class of the objects of `pages` pages from `address` on, which the caller owns and whose part
+/// exists; 0 for none.
+pub(crate) fn set(address: usize, pages: usize, class: usize) {
+    for page in 0..pages {
+        let address = address + (page << PAGE_SHIFT);
+        if let Some(part) = part(address) {
+            part[index(address)].store(class as u8, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Makes sure that the map covers `length` bytes from `address` on. False where there is no memory for it.
+pub(crate) fn cover(address: usize, length: usize) -> bool {
+    (address >> PART_SHIFT..=(address + length - 1) >> PART_SHIFT).all(|number| {
+        PARTS.get(number).is_some_and(|entry| !handoff::published(entry).is_null() || make(entry))
+    })
+}
+
+#[cold]
+fn make(entry: &AtomicPtr<Part>) -> bool {
+    let Some(length) = map::round_to_os_page(size_of::<Part>()) else { return false };
+    let Some(memory) = map::map(length, PAGE_SIZE) else { return false };
+    map::advise_hugepages(memory, length, false);
+    let memory: NonNull<Part> = memory.cast();
+    if !handoff::publish(entry, memory.as_ptr()) {
+        // SAFETY: mapped just now; another thread was first, so nobody else knows this one.
+        unsafe { map::unmap(memory.cast(), length) };
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(address: usize) -> Option<usize> {
+        // SAFETY: no arena is at the addresses that the tests use.
+        unsafe { class_at(address) }
+    }
+
+    #[test]
+    fn classes_are_kept_by_page() {
+        // No arena is there: the first pages of user addresses are never mapped.
+        let address = 7 << PAGE_SHIFT;
+        assert!(cover(address, 3 * PAGE_SIZE));
+        set(address, 2, 9);
+        assert_eq!(class(address), Some(9));
+        assert_eq!(class(address + 2 * PAGE_SIZE - 1), Some(9));
+        assert_eq!(class(address + 2 * PAGE_SIZE), Some(0));
+        set(address, 2, 0);
+        assert_eq!(class(address), Some(0));
+    }
+
+    #[test]
+    fn an_arena_may_lie_across_two_parts() {
+        let border = 5 << PART_SHIFT;
+        assert!(cover(border - PAGE_SIZE, 2 * PAGE_SIZE));
+        set(border - PAGE_SIZE, 2, 3);
+        assert_eq!((class(border - 1), class(border)), (Some(3), Some(3)));
+        set(border - PAGE_SIZE, 2, 0);
+    }
+
+    #[test]
+    fn no_address_is_out_of_bounds() {
+        assert!(class(0).is_none_or(|class| class == 0));
+        let _ = class(usize::MAX);
+        assert!(!cover(1 << super::super::section::VA_BITS, PAGE_SIZE));
+    }
+}
