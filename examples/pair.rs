@@ -1,8 +1,8 @@
-//! The smallest loop there is: one allocation and one free of a constant 64 bytes, as often as the first
-//! argument says. `.ci/floor` counts its instructions, as the difference of two loop lengths.
+//! One allocation and one free, again and again, on pcpmalloc. `.ci/floor` and `benches/icount.sh` count its instructions,
+//! as the difference of two loop lengths.
 
-use std::alloc::{Layout, alloc, dealloc};
-use std::hint::black_box;
+#[path = "pair/loops.rs"]
+mod loops;
 
 use pcpmalloc::PcpMalloc;
 
@@ -10,12 +10,5 @@ use pcpmalloc::PcpMalloc;
 static GLOBAL: PcpMalloc = PcpMalloc::new();
 
 fn main() {
-    let rounds: u64 = std::env::args().nth(1).and_then(|rounds| rounds.parse().ok()).unwrap_or(1_000);
-    let layout = Layout::new::<[u64; 8]>();
-    for _ in 0..rounds {
-        // SAFETY: the layout is not empty.
-        let block = black_box(unsafe { alloc(layout) });
-        // SAFETY: allocated just now with this layout.
-        unsafe { dealloc(block, layout) };
-    }
+    loops::run();
 }
