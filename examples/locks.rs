@@ -119,11 +119,15 @@ fn row(lock: &LockStat, taken: u64, waited: u64, operations: f64, held_before: u
 
 fn main() {
     let threads = std::env::args().nth(1).map_or(2, |count| count.parse().expect("a number of threads"));
-    report("16 to 512 bytes, 1,000 blocks of each thread's own", threads, || private(threads, (16, 512), 1000));
+    report("16 to 512 bytes, 1,000 blocks of each thread's own", threads, || {
+        private(threads, (16, 512), 1000)
+    });
     report("16 to 512 bytes, 100,000 blocks of each thread's own", threads, || {
         private(threads, (16, 512), 100_000);
     });
-    report("16 to 512 bytes, allocated by one and freed by another", threads, || passed_on(threads, (16, 512)));
+    report("16 to 512 bytes, allocated by one and freed by another", threads, || {
+        passed_on(threads, (16, 512))
+    });
     report("64 bytes, allocated by one and freed by another", threads, || passed_on(threads, (64, 65)));
     report("4 to 32 KiB, 200 blocks of each thread's own", threads, || private(threads, (4096, 32_768), 200));
     report("300 to 600 KiB, 20 blocks of each thread's own", threads, || {

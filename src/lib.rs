@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Arenas backed by hugepages are cut into 2 MiB pageblocks under a buddy allocator; page orders 0-3 and 9 are
-//! served from page lists of each thread, and small objects from sheaves of each thread, so that neither meets
+//! served from page lists of each thread, and objects from sheaves of each thread, so that neither meets
 //! a global lock. docs/ARCHITECTURE.md has the whole picture.
 //!
 //! [`PcpMalloc`] is the handle of the process's heap, [`Instance`] a heap of its own; [`c`] holds what the C
@@ -38,11 +38,11 @@ mod exports {
     pub use crate::front::validate::Usage;
     pub use crate::page::buddy::ZoneEvents;
     pub use crate::page::validate::{Census, Violation};
-    pub use crate::sys::lock_stat::LockStat;
     pub use crate::report::{
-        abort_on_panic, buddyinfo, instance_buddyinfo, instance_slabinfo, instance_zoneinfo, lock_stat, slabinfo,
-        validate, zoneinfo,
+        abort_on_panic, buddyinfo, instance_buddyinfo, instance_slabinfo, instance_zoneinfo, lock_stat,
+        slabinfo, validate, zoneinfo,
     };
+    pub use crate::sys::lock_stat::LockStat;
 
     /// What the C functions mean, as plain functions.
     pub mod c {

@@ -65,6 +65,7 @@ fn interior_pointers() {
     aborts(&[
         ("inside-64K-page", &[INTERIOR]),
         ("inside-64K-16", &[INTERIOR]),
+        ("inside-64K-again", &[INTERIOR]),
         ("inside-8M", &[INTERIOR]),
         ("inside-8M-end", &[INTERIOR]),
         ("inside-small", &[INTERIOR]),

@@ -166,8 +166,19 @@ fn a_run_grows_and_shrinks_where_it_stands() {
 #[test]
 fn blocks_cross_all_borders_with_their_contents() {
     let heap = new_heap();
-    let borders =
-        [8192, 8193, 4 << 12, 64 << 12, 65 << 12, 2 << 20, (2 << 20) + 1, (32 << 20) - 1, 32 << 20, (32 << 20) + 1, 90 << 20];
+    let borders = [
+        8192,
+        8193,
+        4 << 12,
+        64 << 12,
+        65 << 12,
+        2 << 20,
+        (2 << 20) + 1,
+        (32 << 20) - 1,
+        32 << 20,
+        (32 << 20) + 1,
+        90 << 20,
+    ];
     for from in borders {
         for to in borders {
             let mut block = Block::new(&heap, layout(from, 16), 7).expect("memory");

@@ -380,3 +380,25 @@ fn a_report_into_the_heap_that_it_is_about() {
     assert!(out.length > 3000);
     heap.validate().unwrap_or_else(|violation| panic!("{violation}"));
 }
+
+#[test]
+fn lock_stat_counts_what_is_taken() {
+    let heap = new_heap();
+    let taken = |heap: &Instance| {
+        heap.lock_stat().map(|lock| {
+            assert!(lock.contentions <= lock.acquisitions, "{lock:?}");
+            assert!(cfg!(feature = "lock-stat") || lock.hold_ns_total == 0, "{lock:?}");
+            assert!(lock.hold_ns_max <= lock.hold_ns_total, "{lock:?}");
+            (lock.name, lock.acquisitions)
+        })
+    };
+    let before = taken(&heap);
+    assert_eq!(before.map(|(name, _)| name)[..3], ["zone", "growing", "purging"]);
+    // Runs above 256 KiB meet the zone's lock each, to come and to go; one thread waits for nobody.
+    for _ in 0..10 {
+        Block::new(&heap, layout(300 << 10, 8), 1).expect("memory").free(&heap);
+    }
+    let after = taken(&heap);
+    assert!(after[0].1 - before[0].1 >= 20, "{after:?}");
+    assert_eq!(heap.lock_stat().map(|lock| lock.contentions), [0; 8]);
+}

@@ -427,6 +427,39 @@ fn a_limit_is_shared_by_all_threads() {
 }
 
 #[test]
+fn idle_threads_do_not_use_a_limit_up() {
+    const LIMIT: usize = 16 << 20;
+    const THREADS: usize = 4;
+    let heap = Instance::new(Config { limit: LIMIT, ..Config::new() }).expect("an instance");
+    let (idle, done) = (Barrier::new(THREADS + 1), Barrier::new(THREADS + 1));
+    let heap = &heap;
+    thread::scope(|scope| {
+        for number in 0..THREADS {
+            let (idle, done) = (&idle, &done);
+            scope.spawn(move || {
+                // Every size of large objects, often enough for its sheaf to grow as far as it may.
+                for pages in (3..=64).cycle().take(6 * 62) {
+                    let blocks: Vec<_> = (0..3)
+                        .filter_map(|_| Block::new(heap, layout(pages << 12, 8), number as u8))
+                        .collect();
+                    blocks.into_iter().for_each(|block| block.free(heap));
+                }
+                idle.wait();
+                done.wait();
+            });
+        }
+        idle.wait();
+        let blocks: Vec<_> =
+            std::iter::from_fn(|| Block::new(heap, layout(1 << 20, 8), 9)).take(LIMIT >> 20).collect();
+        let got = blocks.len();
+        blocks.into_iter().for_each(|block| block.free(heap));
+        done.wait();
+        assert!(got >= (LIMIT >> 20) - 2, "{got} MiB beside idle threads");
+    });
+    check_empty(heap);
+}
+
+#[test]
 fn a_thousand_threads_at_once() {
     if !alone("a_thousand_threads_at_once") {
         return;
@@ -441,7 +474,8 @@ fn a_thousand_threads_at_once() {
         blocks.into_iter().for_each(|block| block.free(&heap));
     });
     let usage = check_empty(&heap);
-    let live: usize = (1..20).map(|step| class_bytes(layout(step * 40, 8)).expect("small")).sum::<usize>() * 1_000;
+    let live: usize =
+        (1..20).map(|step| class_bytes(layout(step * 40, 8)).expect("small")).sum::<usize>() * 1_000;
     // Twenty classes of a thousand threads: each thread's caches hold a few objects more of each.
     assert!(usage.pages.managed * 4096 <= 8 * live, "{usage:?} for {live} live bytes");
     heap.trim();

@@ -59,7 +59,11 @@ const UNSAFE_FILES: &[&str] = &[
 
 /// Exceptions from the banned words: file, word, and why.
 const ALLOWED: &[(&str, &str, &str)] = &[
-    ("src/page/class_map.rs", "static", "the one class map: it belongs to the process, as the section table does"),
+    (
+        "src/page/class_map.rs",
+        "static",
+        "the one class map: it belongs to the process, as the section table does",
+    ),
     ("src/page/section.rs", "static", "the one section table: it belongs to the process, not to an instance"),
     (
         "src/slab/size_class.rs",

@@ -3,8 +3,8 @@
 //!
 //! What a block is follows from its layout alone: its size rounded up to its alignment, if that is at most
 //! `MAX_SIZE`, names its class (unless it is to be aligned to more than a page), and anything else carries a page
-//! word. So Rust's `dealloc` needs no look-up for objects, and every `realloc` leaves a block that its new layout
-//! describes.
+//! word. So Rust's `dealloc` needs no look-up for objects, and every `realloc` of a layout leaves a block that the new
+//! one describes. C's may leave a run that shrank: its `free` asks the page.
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
@@ -91,7 +91,7 @@ impl State {
             sheaves.pop().or_else(|| self.with_miss(Some(cache), class, |miss| sheaves.alloc_miss(miss)))
         });
         cached.or_else(|| {
-            // Without a cache, or without memory for a sheaf: one object straight from the slabs.
+            // Without a cache, or without a sheaf, for want of memory or budget: one object straight from the slabs.
             let mut slot = [core::ptr::null_mut()];
             self.with_miss(cache, class, |miss| {
                 miss.cache.take_objects(class, &mut slot, miss.meta, miss.pages);
@@ -117,7 +117,11 @@ impl State {
 
     /// A large object of this class, and whether it reads as zero: a thread's, or one that no sheaf has seen.
     fn alloc_large_object(&self, cache: Option<&ThreadCache>, class: usize) -> Option<(NonNull<u8>, bool)> {
-        if let Some(object) = cache.and_then(|cache| cache.sheaves.of(class).pop()) {
+        let cached = cache.and_then(|cache| {
+            let sheaves = cache.sheaves.of(class);
+            sheaves.pop().or_else(|| self.with_miss(Some(cache), class, |miss| sheaves.alloc_cached(miss)))
+        });
+        if let Some(object) = cached {
             return Some((object, false));
         }
         self.fit_budget();
@@ -284,8 +288,8 @@ impl State {
         }
     }
 
-    /// Reallocates a block; `new` has the same alignment. The block is found by the new layout afterwards.
-    /// `None` leaves the old block.
+    /// Reallocates a block; `new` has the same alignment. The block is found by the new layout afterwards, so that
+    /// a smaller size may need a block of another class: `None`, which leaves the old block, is possible there too.
     ///
     /// # Safety
     /// The block is this instance's and of layout `old`.

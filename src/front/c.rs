@@ -55,7 +55,7 @@ fn malloc_large(size: usize) -> *mut u8 {
     if size <= MAX_SIZE
         && let Some(object) = thread::current().sheaves.of(large_class_by_last(size - 1)).pop()
     {
-        return object.as_ptr();
+        return misuse::whole(object).as_ptr();
     }
     malloc_slow(size)
 }
@@ -92,7 +92,6 @@ pub fn calloc(count: usize, size: usize) -> *mut u8 {
     calloc_slow(bytes)
 }
 
-#[cold]
 #[inline(never)]
 fn calloc_slow(bytes: usize) -> *mut u8 {
     let state = global::ready();
@@ -175,18 +174,15 @@ fn forwards(address: usize) -> bool {
 /// The pointer is null or a block that is in use.
 pub unsafe fn malloc_usable_size(block: *mut u8) -> usize {
     let Some(found) = NonNull::new(block) else { return 0 };
-    match find(found) {
-        Found::Object(_, class) => class_size(class),
-        Found::Large(state) => state.large_size(found),
-        Found::Nothing => {
-            let address = block.addr();
-            // SAFETY: as in `free_slow`.
-            let next = || unsafe { foreign::next_usable_size(block) };
-            match forwards(address).then(next).flatten() {
-                Some(size) => size,
-                None => misuse::report("malloc_usable_size", address),
-            }
-        }
+    let size = usable(found);
+    if size > 0 {
+        return size;
+    }
+    // SAFETY: as in `free_slow`.
+    let next = || unsafe { foreign::next_usable_size(block) };
+    match forwards(block.addr()).then(next).flatten() {
+        Some(size) => size,
+        None => misuse::report("malloc_usable_size", block.addr()),
     }
 }
 
@@ -220,7 +216,18 @@ pub unsafe fn realloc(block: *mut u8, size: usize) -> *mut u8 {
     };
     match moved {
         Some(moved) => moved.as_ptr(),
+        // Nobody expects that less memory is too much to ask for.
+        None if size <= usable(old) => block,
         None => out_of_memory(),
+    }
+}
+
+/// Bytes that a block of ours holds; 0 of what is none.
+fn usable(block: NonNull<u8>) -> usize {
+    match find(block) {
+        Found::Object(_, class) => class_size(class),
+        Found::Large(state) => state.large_size(block),
+        Found::Nothing => 0,
     }
 }
 

@@ -6,7 +6,7 @@ use core::ptr::{NonNull, null_mut};
 use super::alloc::{Request, free_class, small_class};
 use super::registry::GLOBAL_ID;
 use super::state::State;
-use super::{fork, settings, thread};
+use super::{fork, misuse, settings, thread};
 use crate::base::config::{Config, Foreign, Hugepages};
 use crate::sys::foreign::BrkHeap;
 use crate::sys::sync::{AtomicU32, AtomicUsize, Ordering};
@@ -186,13 +186,13 @@ impl PcpMalloc {
         &GLOBAL
     }
 
-    /// More than `MAX_SMALL` bytes.
+    /// What is in no slab with others.
     #[inline(never)]
     fn alloc_large(&self, layout: Layout) -> *mut u8 {
         if let Request::Object(class) = Request::of(layout)
             && let Some(object) = thread::current().sheaves.of(class).pop()
         {
-            return object.as_ptr();
+            return misuse::whole(object).as_ptr();
         }
         self.alloc_slow(layout)
     }
@@ -211,7 +211,7 @@ impl Default for PcpMalloc {
     }
 }
 
-/// Frees more than `MAX_SMALL` bytes.
+/// Frees what is in no slab with others.
 #[inline(never)]
 fn dealloc_large(block: NonNull<u8>, layout: Layout) {
     match Request::of(layout) {

@@ -117,7 +117,8 @@ impl Instance {
         let is_such = |pfn: &Pfn| {
             let page = MemMap.page(*pfn);
             let word = page.word();
-            word.kind() == Kind::Run && word.zone() == state.id && page.run_pages() == pages
+            let is_ours = word.kind() == Kind::Run && word.zone() == state.id && word.class() == 0;
+            is_ours && page.run_pages() == pages
         };
         let Some(pfn) =
             pfn_of(block.addr()).filter(is_such).filter(|pfn| MemMap.address(*pfn).as_ptr() == block)

@@ -2,8 +2,10 @@
 //! where. Nothing here is on any path of a correct program, so it may look around.
 #![forbid(unsafe_code)]
 
+use core::ptr::NonNull;
+
 use super::registry;
-use crate::base::pfn::Pfn;
+use crate::base::pfn::{PAGE_SIZE, Pfn};
 use crate::page::buddy::pfn;
 use crate::page::dedicated;
 use crate::page::mm_types::Kind;
@@ -57,6 +59,16 @@ fn in_dedicated(address: usize) -> Address {
         }
     }
     Address::Foreign
+}
+
+/// A large object that comes out of a sheaf starts with a page. One that does not was freed by a pointer into it:
+/// handing it out would give its neighbour's memory away.
+#[inline]
+pub(crate) fn whole(object: NonNull<u8>) -> NonNull<u8> {
+    if !object.as_ptr().addr().is_multiple_of(PAGE_SIZE) {
+        report("free", object.as_ptr().addr());
+    }
+    object
 }
 
 /// Says what was wrong and ends the process. `what` is `free`, `realloc` or `malloc_usable_size`.

@@ -9,6 +9,7 @@
 use super::thread::Threads;
 use crate::base::budget::Budget;
 use crate::base::config::Config;
+use crate::base::pfn::PAGE_SIZE;
 use crate::page::meta::Meta;
 use crate::page::zone::Zone;
 use crate::slab::kmem_cache::KmemCaches;
@@ -23,6 +24,8 @@ const FIRST_BUDGET: usize = 32 << 20;
 const ASK_FROM: usize = 8 << 20;
 /// The part of the machine's or the cgroup's memory that thread caches may hold.
 const BUDGET_PART: usize = 64;
+/// The part of the heap's limit that they may hold.
+const LIMIT_PART: usize = 16;
 
 /// An instance.
 #[repr(C)]
@@ -67,6 +70,12 @@ impl State {
 
     pub(crate) fn configure(&self, config: &Config) {
         self.zone.configure(config);
+        // What idle threads keep in their main sheaves nobody can take: a limit must not be used up by it.
+        let most = config.limit / LIMIT_PART;
+        if most < FIRST_BUDGET {
+            self.budget.take_always(FIRST_BUDGET - most);
+            self.asked.store(true, Ordering::Relaxed);
+        }
         self.verbose.store(config.verbose, Ordering::Relaxed);
         self.forward.store(config.foreign == crate::base::config::Foreign::Forward, Ordering::Relaxed);
     }
@@ -75,7 +84,7 @@ impl State {
     /// files would only slow small programs down.
     #[inline]
     pub(crate) fn fit_budget(&self) {
-        if self.zone.mapped_pages() >= ASK_FROM / crate::base::pfn::PAGE_SIZE
+        if self.zone.mapped_pages() >= ASK_FROM / PAGE_SIZE
             && !self.asked.load(Ordering::Relaxed)
             && !self.asked.swap(true, Ordering::Relaxed)
         {
@@ -90,7 +99,7 @@ impl State {
             (0, Some(limit)) => limit,
             (total, limit) => limit.map_or(total, |limit| limit.min(total)),
         };
-        let budget = memory / BUDGET_PART;
+        let budget = (memory / BUDGET_PART).min(self.zone.limit_pages() / LIMIT_PART * PAGE_SIZE);
         if budget >= FIRST_BUDGET {
             self.budget.put(budget - FIRST_BUDGET);
         } else {

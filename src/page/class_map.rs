@@ -22,7 +22,8 @@ type Part = [AtomicU8; PAGES];
 /// Parts for all user addresses.
 const NR_PARTS: usize = 1 << (super::section::VA_BITS - PART_SHIFT);
 
-static PARTS: [AtomicPtr<Part>; NR_PARTS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; NR_PARTS];
+pub(super) static PARTS: [AtomicPtr<Part>; NR_PARTS] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; NR_PARTS];
 
 /// The part for an address. Beyond user addresses that of another one, so that no bound need be checked: who
 /// frees such a pointer as an object learns of it when the object would go back to its slab.
@@ -41,15 +42,21 @@ fn index(address: usize) -> usize {
 /// The class of the global instance's object in the page of this address; 0, or `None`, where there is none.
 ///
 /// # Safety
-/// The address is of an object that is in use, or in no arena. Of anything else (a wild pointer) the result means
-/// nothing.
+/// The address is the start of a block that is in use, or in no arena. Of anything else (a wild pointer) the result
+/// means nothing.
 #[inline(always)]
 pub(crate) unsafe fn class_at(address: usize) -> Option<usize> {
     let class = &part(address)?[index(address)];
-    // SAFETY: the byte was written before the object's address was handed out, and whoever handed it on ordered the
-    // two; it is written again only when the object is free. Bytes outside arenas are never written. So no write is
+    // SAFETY: the byte was last written before the block was handed out, by whoever owned its page then, and the page
+    // lists, the zone's lock and the program's own synchronisation order the two; it is written again only when the
+    // block is free. Bytes outside arenas, and of other instances' arenas, are never written. So no write is
     // concurrent, and the compiler may widen the load as it does not for an atomic one.
     Some(unsafe { class.as_ptr().read() }.into())
+}
+
+/// As `class_at`, of any address, and 0 where the map does not reach; for recounting.
+pub(crate) fn peek(address: usize) -> usize {
+    part(address).map_or(0, |part| part[index(address)].load(Ordering::Relaxed).into())
 }
 
 /// Writes down the class of the objects of `pages` pages from `address` on, which the caller owns and whose part
@@ -117,7 +124,13 @@ mod tests {
     #[test]
     fn no_address_is_out_of_bounds() {
         assert!(class(0).is_none_or(|class| class == 0));
-        let _ = class(usize::MAX);
+        // Beyond user addresses the map repeats: that of the same address below.
+        let address = (9 << PART_SHIFT) + PAGE_SIZE;
+        assert!(cover(address, PAGE_SIZE));
+        set(address, 1, 5);
+        assert_eq!(class(address | 1 << super::super::section::VA_BITS), Some(5));
+        assert_eq!(class(address | usize::MAX << 60), Some(5));
+        set(address, 1, 0);
         assert!(!cover(1 << super::super::section::VA_BITS, PAGE_SIZE));
     }
 }

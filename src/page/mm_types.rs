@@ -27,10 +27,10 @@ pub(crate) enum Kind {
     Dedicated = 5,
 }
 
-/// The word of a page: everything that `free` must know, in one load.
+/// The word of a page: what it is, whose, and of which class.
 ///
 /// Bits 0-7 class, 8-15 kind, 16-31 zone, 32-39 order, 40-43 list, 44 zeroed, 48-55 offset to the slab's first
-/// page. The lower half alone says whether an address is an object of a given zone and of which class.
+/// page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct Word(pub(crate) u64);

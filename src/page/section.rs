@@ -10,6 +10,7 @@
 use core::num::NonZeroU32;
 use core::ptr::NonNull;
 
+use super::class_map;
 use super::mm_types::{Page, Pageblock};
 use crate::base::list::{Link, Links};
 use crate::base::pfn::{
@@ -194,6 +195,7 @@ fn keep_tables_small() {
     }
     advise(&TABLE);
     advise(&SECTIONS);
+    advise(&class_map::PARTS);
 }
 
 #[cfg(test)]

@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 
 use super::buddy::{Buddy, pfn};
+use super::class_map;
 use super::mm_types::{Kind, Word};
 use super::section::{MemMap, sections};
+use super::zone::GLOBAL_ZONE;
 use crate::base::pfn::{NR_ORDERS, Order, PAGEBLOCK_PAGES, PAGEBLOCKS_PER_SECTION, PAGES_PER_SECTION, Pfn};
 
 /// An invariant that does not hold, and the address of the page where (0 where it is none in particular).
@@ -135,8 +137,26 @@ fn count(
     if word.kind() != Kind::Run && !page.is_aligned(order) {
         return Err(Violation::at("a block that is not aligned to its size", page));
     }
+    check_class_map(page, word, pages)?;
     census.managed += pages;
     Ok(pages)
+}
+
+/// Whether the class map says of a block's pages what the first one's word says.
+fn check_class_map(first: Pfn, word: Word, pages: usize) -> Result<(), Violation> {
+    let global = word.zone() == GLOBAL_ZONE && MemMap.pageblock(first).zone() == GLOBAL_ZONE;
+    for offset in 0..pages {
+        let expected = match word.kind() {
+            Kind::Slab if global => word.class(),
+            Kind::Run if global && offset == 0 => word.class(),
+            _ => 0,
+        };
+        let address = MemMap.address(first.add(offset)).as_ptr().addr();
+        if class_map::peek(address) != expected {
+            return Err(Violation::at("the class map and a page disagree", first.add(offset)));
+        }
+    }
+    Ok(())
 }
 
 fn check_free(buddy: &Buddy, page: Pfn, word: Word) -> Result<(), Violation> {

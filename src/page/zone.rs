@@ -264,7 +264,7 @@ impl Zone {
         let needed = pages.div_ceil(PAGEBLOCK_PAGES).checked_mul(PAGEBLOCK_SIZE)?;
         if self.hugepages.load(Ordering::Relaxed) == Hugepages::Hugetlb as u8 {
             if let Some(address) = map::map_hugetlb(needed) {
-                return covered(address, needed).map(|address| (address, needed, true));
+                return self.covered(address, needed).map(|address| (address, needed, true));
             }
             self.hugepages.store(Hugepages::Thp as u8, Ordering::Relaxed);
             Line::new()
@@ -276,9 +276,20 @@ impl Zone {
         let (address, length) = [ahead.max(needed), needed].into_iter().find_map(|length| {
             map::map(length, align.max(Order::PAGEBLOCK).bytes()).map(|address| (address, length))
         })?;
-        let address = covered(address, length)?;
+        let address = self.covered(address, length)?;
         map::advise_hugepages(address, length, self.wants_hugepages() && mapped >= HUGEPAGES_FROM);
         Some((address, length, false))
+    }
+
+    /// A new arena that has struct pages, and a class map where that is used; without them it is of no use, and goes
+    /// back.
+    fn covered(&self, address: NonNull<u8>, length: usize) -> Option<NonNull<u8>> {
+        let mapped = || self.id != GLOBAL_ZONE || class_map::cover(address.as_ptr().addr(), length);
+        if cover(address, length) && mapped() {
+            return Some(address);
+        }
+        unmap_new(address, length);
+        None
     }
 
     fn update_batch(&self) {
@@ -323,15 +334,6 @@ impl Buddy {
     pub(crate) fn used_pages(&self) -> usize {
         self.managed_pages - self.free_pages - self.isolated_pages + self.dedicated_pages
     }
-}
-
-/// A new arena that has struct pages and a class map; without them it is of no use, and goes back.
-fn covered(address: NonNull<u8>, length: usize) -> Option<NonNull<u8>> {
-    if cover(address, length) && class_map::cover(address.as_ptr().addr(), length) {
-        return Some(address);
-    }
-    unmap_new(address, length);
-    None
 }
 
 /// Adds a new arena section by section.

@@ -106,13 +106,7 @@ fn write_slabinfo(state: &State, out: &mut impl Write) -> fmt::Result {
         let waiting: usize = state.caches().map(|thread| thread.sheaves.of(class).count()).sum();
         let active = objects.saturating_sub(free + cached + waiting);
         write_name(info, out)?;
-        write!(
-            out,
-            " {active:>6} {objects:>6} {:>6} {:>4} {:>4}",
-            info.size,
-            info.objects,
-            info.pages
-        )?;
+        write!(out, " {active:>6} {objects:>6} {:>6} {:>4} {:>4}", info.size, info.objects, info.pages)?;
         write!(out, " : tunables {:>4} {:>4} {:>4}", 2 * info.sheaf, info.sheaf, info.barn)?;
         writeln!(out, " : slabdata {slabs:>6} {slabs:>6} {shared:>6}")?;
     }

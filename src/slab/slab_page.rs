@@ -16,6 +16,8 @@ use crate::page::section::MemMap;
 use crate::page::zone::{GLOBAL_ZONE, Zone};
 use crate::sys::sync::{AtomicU64, Ordering};
 
+/// Bytes that processors pass between them at once.
+const CACHE_LINE: u32 = 64;
 /// Words of the largest bitmap: 512 objects of 8 bytes in a page.
 const MAX_WORDS: usize = 8;
 
@@ -80,7 +82,7 @@ impl Slab {
         Some((MemMap.address(run.start), run.zeroed))
     }
 
-    /// Gives the pages of a slab back whose objects are all free, and its bitmap to the caller.
+    /// Gives the pages of a slab back whose objects are all free, or of a large object.
     pub(crate) fn unmake(self, pages: &mut PageAlloc<'_>) {
         self.map_class(pages.zone, 0);
         if self.info().is_large() {
@@ -149,7 +151,7 @@ impl Slab {
     /// Takes free objects until `slots` is full, those on cache lines of their own first, so that threads that
     /// take a few each do not share lines; lowest address first. Returns how many there were.
     pub(crate) fn take(self, slots: &mut [*mut u8]) -> usize {
-        let in_line = 64 / self.info().size;
+        let in_line = CACHE_LINE / self.info().size;
         let whole = if in_line > 1 { self.take_where(slots, |bits| whole_lines(bits, in_line)) } else { 0 };
         whole + self.take_where(&mut slots[whole..], |bits| bits)
     }
@@ -206,7 +208,7 @@ impl Slab {
         let word = MemMap.page(pfn).word();
         let is_slab = word.kind() == Kind::Slab || word.kind() == Kind::Run && word.class() != 0;
         if !is_slab || word.zone() != zone {
-            return Err(NotAnObject::Foreign);
+            return Err(if inside_large(pfn, zone) { NotAnObject::Interior } else { NotAnObject::Foreign });
         }
         if word.class() != class {
             return Err(NotAnObject::OtherClass);
@@ -215,8 +217,22 @@ impl Slab {
     }
 }
 
-/// Of the objects in `bits` those whose cache line has no other: a line holds `in_line` of them, 2, 4 or 8.
-/// Objects of other sizes lie across lines; of them all count.
+/// Whether the page is a further one of a large object: only the first says what it is.
+#[cold]
+fn inside_large(pfn: Pfn, zone: u16) -> bool {
+    let first = (0..pfn.index()).rev().filter_map(|index| Pfn::new(pfn.section(), index)).find(|before| {
+        // Up to the next page that says anything.
+        MemMap.page(*before).word().kind() != Kind::Nothing
+    });
+    MemMap.page(pfn).word().kind() == Kind::Nothing
+        && first.is_some_and(|first| {
+            let page = MemMap.page(first);
+            let is_run = page.word().kind() == Kind::Run && page.word().zone() == zone;
+            is_run && page.word().class() != 0 && pfn.index() - first.index() < page.run_pages()
+        })
+}
+
+/// Of the free objects those that have a cache line with no other: a line holds `in_line` of them, 2, 4 or 8.
 fn whole_lines(bits: u64, in_line: u32) -> u64 {
     match in_line {
         2 => (bits & bits >> 1 & 0x5555_5555_5555_5555) * 0b11,
@@ -224,12 +240,11 @@ fn whole_lines(bits: u64, in_line: u32) -> u64 {
             let pairs = bits & bits >> 1;
             (pairs & pairs >> 2 & 0x1111_1111_1111_1111) * 0b1111
         }
-        8 => {
+        _ => {
             let pairs = bits & bits >> 1;
             let fours = pairs & pairs >> 2;
             (fours & fours >> 4 & 0x0101_0101_0101_0101) * 0xff
         }
-        _ => bits,
     }
 }
 

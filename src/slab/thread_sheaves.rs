@@ -1,4 +1,4 @@
-//! A thread's sheaves of one class: the fast path of every allocation and free, and what happens on a miss.
+//! A thread's sheaves of every class: the fast path of every allocation and free, and what happens on a miss.
 //!
 //! The owner alone pushes and pops. `top`, `base` and `end` are the main sheaf taken apart; all null, it has
 //! no room and no objects, which is how a thread starts. The spare sheaf can be taken by anyone, by an atomic
@@ -45,6 +45,18 @@ struct Rest {
     free_misses: AtomicU32,
 }
 
+impl Rest {
+    const fn new() -> Self {
+        Self {
+            main: AtomicPtr::new(core::ptr::null_mut()),
+            spare: AtomicPtr::new(core::ptr::null_mut()),
+            level: AtomicU8::new(0),
+            alloc_misses: AtomicU32::new(0),
+            free_misses: AtomicU32::new(0),
+        }
+    }
+}
+
 /// A thread's objects of one class.
 #[derive(Clone, Copy)]
 pub(crate) struct Sheaves<'a> {
@@ -67,23 +79,16 @@ pub(crate) struct Miss<'a, 'p> {
 
 impl ThreadSheaves {
     pub(crate) const fn new() -> Self {
-        const NONE: AtomicPtr<Object> = AtomicPtr::new(core::ptr::null_mut());
-        const REST: Rest = Rest {
-            main: AtomicPtr::new(core::ptr::null_mut()),
-            spare: AtomicPtr::new(core::ptr::null_mut()),
-            level: AtomicU8::new(0),
-            alloc_misses: AtomicU32::new(0),
-            free_misses: AtomicU32::new(0),
-        };
         Self {
-            top: [NONE; NR_CLASSES],
-            base: [NONE; NR_CLASSES],
-            end: [NONE; NR_CLASSES],
-            rest: [REST; NR_CLASSES],
+            top: [const { AtomicPtr::new(core::ptr::null_mut()) }; NR_CLASSES],
+            base: [const { AtomicPtr::new(core::ptr::null_mut()) }; NR_CLASSES],
+            end: [const { AtomicPtr::new(core::ptr::null_mut()) }; NR_CLASSES],
+            rest: [const { Rest::new() }; NR_CLASSES],
         }
     }
 
-    /// Those of one class, or of none (0).
+    /// Those of one class, or of none (0). A class is a number that size_class.rs gave out, or 0; hits cannot afford
+    /// to check that.
     #[inline(always)]
     pub(crate) fn of(&self, class: usize) -> Sheaves<'_> {
         debug_assert!(class < NR_CLASSES);
@@ -136,7 +141,8 @@ impl<'a> Sheaves<'a> {
         // SAFETY: slots from base to top hold objects, put there by this thread or handed over with the sheaf.
         let object = unsafe { slot.read() };
         self.top().store(slot, Ordering::Relaxed);
-        // SAFETY: objects have addresses of slabs, never null.
+        // SAFETY: what is pushed is the start of a block, or of class 0, which has no room: nobody pushes null, since
+        // the page at address 0 has no class.
         Some(unsafe { NonNull::new_unchecked(object) })
     }
 
@@ -209,28 +215,19 @@ impl<'a> Sheaves<'a> {
         self.rest().main.store(sheaf.into_raw(), Ordering::Relaxed);
     }
 
-    /// Allocates where the main sheaf is empty. `None` means out of memory.
+    /// Allocates where the main sheaf is empty. `None` means out of memory, or that the budget refuses a first
+    /// sheaf of large objects.
     #[cold]
     pub(crate) fn alloc_miss(self, miss: &mut Miss<'_, '_>) -> Option<NonNull<u8>> {
         count(&self.rest().alloc_misses);
         let info = &CLASSES[miss.class];
         let main = self.detach_main();
         let mut spare = self.take_spare();
-        if let Some(full) = spare.take_if(|spare| !spare.is_empty()) {
+        if let Some(full) = self.full_sheaf(&mut spare, miss) {
             self.attach_main(full);
+            // The one that was emptied becomes the spare, to be filled by frees.
             self.keep_empty(main, miss);
             return self.pop();
-        }
-        if self.level_is_full() {
-            match miss.full_for_empty(spare) {
-                Ok(full) => {
-                    self.attach_main(full);
-                    // The one that was emptied becomes the spare, to be filled by frees.
-                    self.keep_empty(main, miss);
-                    return self.pop();
-                }
-                Err(back) => spare = back,
-            }
         }
         let mut main = self.grown(main, spare, miss)?;
         let filled = miss.cache.take_objects(miss.class, main.all_slots(), miss.meta, miss.pages);
@@ -238,6 +235,39 @@ impl<'a> Sheaves<'a> {
         debug_assert!(usize::from(info.sheaf) >= filled);
         self.attach_main(main);
         self.pop()
+    }
+
+    /// As `alloc_miss`, but only of what is cached: nothing is taken from the slabs, and nothing grows.
+    pub(crate) fn alloc_cached(self, miss: &mut Miss<'_, '_>) -> Option<NonNull<u8>> {
+        let main = self.detach_main();
+        let mut spare = self.take_spare();
+        if let Some(full) = self.full_sheaf(&mut spare, miss) {
+            self.attach_main(full);
+            self.keep_empty(main, miss);
+            return self.pop();
+        }
+        if let Some(main) = main {
+            self.attach_main(main);
+        }
+        self.keep_empty(spare, miss);
+        None
+    }
+
+    /// A sheaf with objects: the spare one, or one from the barn, which takes an empty spare one for it.
+    fn full_sheaf(self, spare: &mut Option<Sheaf>, miss: &Miss<'_, '_>) -> Option<Sheaf> {
+        if spare.as_ref().is_some_and(|spare| !spare.is_empty()) {
+            return spare.take();
+        }
+        if !self.level_is_full() {
+            return None;
+        }
+        match miss.full_for_empty(spare.take()) {
+            Ok(full) => Some(full),
+            Err(back) => {
+                *spare = back;
+                None
+            }
+        }
     }
 
     /// Bytes that the thread has paid for its main sheaf.

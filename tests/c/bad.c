@@ -60,6 +60,14 @@ int main(int argc, char **argv) {
     if (strcmp(what, "usable-mapped") == 0) hide_size(malloc_usable_size(some_memory()));
     if (strcmp(what, "inside-64K-page") == 0) free_inside(64 * KIB, 4096);
     if (strcmp(what, "inside-64K-16") == 0) free_inside(64 * KIB, 16);
+    if (strcmp(what, "inside-64K-again") == 0) {
+        // No flush finds it: the next allocation of the size does.
+        char *block = malloc(64 * KIB);
+        CHECK(block != NULL);
+        announce(block + 16);
+        free(hide(block + 16));
+        hide(malloc(64 * KIB));
+    }
     if (strcmp(what, "inside-8M") == 0) free_inside(8 * MIB, 3 * MIB);
     if (strcmp(what, "inside-8M-end") == 0) free_inside(8 * MIB, 8 * MIB - 4096);
     if (strcmp(what, "inside-small") == 0) free_inside(64, 8);

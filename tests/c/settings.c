@@ -46,6 +46,19 @@ static void limited(void) {
             while (count > 0) free(block[--count]);
         }
     }
+    // With no memory left, a block still gets smaller.
+    static char *rest[1000];
+    size_t count = 0;
+    char *shrinks = malloc(256 * KIB), *run = malloc(MIB);
+    CHECK(shrinks != NULL && run != NULL);
+    shrinks[0] = run[0] = 7;
+    for (size_t size = MIB; size >= 4 * KIB; size /= 2)
+        while (count < COUNT(rest) && (rest[count] = malloc(size))) count++;
+    CHECK((shrinks = realloc(shrinks, 100 * KIB)) != NULL && shrinks[0] == 7);
+    CHECK((run = realloc(run, 5000)) != NULL && run[0] == 7);
+    free(shrinks);
+    free(run);
+    while (count > 0) free(rest[--count]);
     char *large = malloc(40 * MIB);
     CHECK(large != NULL);
     memset(large, 1, 40 * MIB);

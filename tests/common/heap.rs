@@ -131,10 +131,10 @@ pub fn all_are(bytes: &[u8], value: u8) -> bool {
 pub fn class_bytes(layout: Layout) -> Option<usize> {
     let size = layout.size().max(1).next_multiple_of(layout.align());
     match size {
-        ..=8 => Some(8),
-        ..=128 => Some(size.next_multiple_of(16)),
-        ..=8192 => Some(size.next_multiple_of((1 << (size - 1).ilog2()) / 4)),
-        ..=262_144 if layout.align() <= 4096 => {
+        0..=8 => Some(8),
+        9..=128 => Some(size.next_multiple_of(16)),
+        129..=8192 => Some(size.next_multiple_of((1 << (size - 1).ilog2()) / 4)),
+        8193..=262_144 if layout.align() <= 4096 => {
             Some(size.next_multiple_of(4096.max((1 << (size - 1).ilog2()) / 4)))
         }
         _ => None,

@@ -193,7 +193,8 @@ impl<'a> Model<'a> {
             assert!(live.block.resize(self.heap, size), "{:?} to {size}: there is memory", live.block);
             // A run stays a run while it is small enough; a mapping may stay one however small it gets.
             let fresh = Live::place(live.block.layout);
-            live.run = if was_object || fresh == Some(false) || live.run == Some(true) { fresh } else { None };
+            live.run =
+                if was_object || fresh == Some(false) || live.run == Some(true) { fresh } else { None };
             self.occupy(&live.block);
         }
         self.live.push(live);
@@ -223,7 +224,11 @@ impl<'a> Model<'a> {
         self.live.iter().for_each(|live| live.block.check());
         let usage = self.heap.validate().unwrap_or_else(|violation| panic!("{violation}"));
         let sum = |keep: &dyn Fn(&Live) -> bool| {
-            self.live.iter().filter(|live| live.object().is_none() && keep(live)).map(Live::pages).sum::<usize>()
+            self.live
+                .iter()
+                .filter(|live| live.object().is_none() && keep(live))
+                .map(Live::pages)
+                .sum::<usize>()
                 * 4096
         };
         let objects: usize = self.live.iter().filter_map(Live::object).sum();

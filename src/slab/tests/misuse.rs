@@ -19,14 +19,9 @@ const CASES: [(&str, &str); 6] = [
     ("class", "free with a wrong size at "),
 ];
 
-/// Whether there is such a fault in this class: the slabs of 8 bytes have no tail, and what lies beside a large
-/// object is not its own.
+/// Whether there is such a fault in this class: slabs of 8 bytes and of one object have no tail.
 fn possible(what: &str, class: usize) -> bool {
-    match class {
-        1 => what != "tail",
-        _ if CLASSES[class].is_large() => !matches!(what, "tail" | "inside"),
-        _ => true,
-    }
+    what != "tail" || class != 1 && !CLASSES[class].is_large()
 }
 
 /// Frees something that it should not; prints the address first.

@@ -255,6 +255,39 @@ fn without_budget_a_thread_keeps_its_first_sheaf() {
 }
 
 #[test]
+fn without_budget_a_thread_has_no_sheaf_of_large_objects() {
+    for class in [class_of(10_000), class_of(MAX_SIZE)] {
+        let shop = Shop::with(usize::MAX, bytes_of(class) as isize - 1);
+        let thread = Thread::new(&shop, class);
+        assert!(thread.alloc().is_none());
+        let objects = shop.take(class, 3);
+        thread.free_all(objects);
+        assert_eq!((thread.sheaves().count(), shop.budget.left()), (0, bytes_of(class) as isize - 1));
+        assert!(shop.is_empty());
+    }
+}
+
+#[test]
+fn what_is_cached_is_found_and_nothing_else() {
+    for class in [class_of(64), class_of(20_000)] {
+        let shop = Shop::new();
+        let (thread, other) = (Thread::new(&shop, class), Thread::new(&shop, class));
+        let cached = || shop.with_miss(class, |miss| thread.sheaves().alloc_cached(miss));
+        assert!(cached().is_none());
+        let full = usize::from(CLASSES[class].sheaf);
+        let objects = thread.many(4 * full);
+        let out = shop.out(class);
+        while thread.sheaves().pop().is_some() {}
+        assert!(cached().is_none());
+        assert_eq!(shop.out(class), out);
+        // From another thread by way of the barn.
+        other.free_all(objects);
+        assert!(cached().is_some());
+        assert_eq!(shop.out(class), out);
+    }
+}
+
+#[test]
 fn memory_that_runs_out_is_none_and_comes_back() {
     for class in [1, class_of(64), class_of(3000)] {
         let shop = Shop::with(2 << 20, PLENTY);

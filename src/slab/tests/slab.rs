@@ -145,7 +145,7 @@ fn a_large_object_is_a_run_of_its_class() {
         assert_eq!(slab.free_objects(), 0);
         let page = MemMap.page(slab.first);
         assert_eq!((page.word().kind(), page.run_pages()), (Kind::Run, pages_of(class)));
-        assert_eq!(Slab::at(at + PAGE_SIZE, zone, class).err(), Some(NotAnObject::Foreign));
+        assert_eq!(Slab::at(at + PAGE_SIZE, zone, class).err(), Some(NotAnObject::Interior));
         assert_eq!(Slab::at(at, zone, class - 1).err(), Some(NotAnObject::OtherClass));
         slab.unmake(&mut shop.home.bare());
         assert_eq!(Slab::at(at, zone, class).err(), Some(NotAnObject::Foreign));
