@@ -1,45 +1,76 @@
-//! Pages: blocks of orders 0 to 10 from a private instance, on one thread and on four, with high orders on the
+//! Pages: blocks of orders 0 to 10 from a private instance, on one thread and on several, with high orders on the
 //! threads' page lists and without; and beside them the same from the system, one mapping each.
 
-use std::hint::black_box;
-use std::thread;
-use std::time::{Duration, Instant};
+#[path = "common/mod.rs"]
+mod common;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use std::hint::black_box;
+
+use common::race;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use memmap2::MmapMut;
 use pcpmalloc::{Config, Instance, Migratetype};
 
 /// Blocks held at once, so that lists are really drawn on.
 const HELD: usize = 16;
+const MAX_ORDER: u32 = 10;
+/// Threads that want pages of one zone at once.
+const THREADS: usize = 4;
 
-fn rounds(instance: &Instance, order: u32, rounds: u64) {
-    let mut held: [*mut u8; HELD] = [std::ptr::null_mut(); HELD];
-    for round in 0..rounds {
-        let place = &mut held[round as usize % HELD];
-        if !place.is_null() {
-            // SAFETY: the block came from this instance with this order, and is forgotten right here.
-            unsafe { instance.free_pages(*place, order) };
-        }
-        *place = black_box(instance.alloc_pages(order, Migratetype::Movable));
+/// Blocks of one thread; the oldest goes when a new one comes.
+struct Ring<'a> {
+    instance: &'a Instance,
+    order: u32,
+    blocks: [*mut u8; HELD],
+    next: usize,
+}
+
+impl<'a> Ring<'a> {
+    /// Full.
+    fn new(instance: &'a Instance, order: u32) -> Self {
+        let blocks = [(); HELD].map(|()| alloc_pages(instance, order));
+        Self { instance, order, blocks, next: 0 }
     }
-    for block in held.into_iter().filter(|block| !block.is_null()) {
-        // SAFETY: as above.
-        unsafe { instance.free_pages(block, order) };
+
+    #[inline]
+    fn replace(&mut self) {
+        let place = &mut self.blocks[self.next % HELD];
+        // SAFETY: the block came from this instance with this order, and is forgotten right here.
+        unsafe { self.instance.free_pages(*place, self.order) };
+        *place = alloc_pages(self.instance, self.order);
+        self.next += 1;
     }
 }
 
-fn one_thread(criterion: &mut Criterion) {
-    for high_orders in [true, false] {
-        let name = if high_orders { "pages, high orders on" } else { "pages, high orders off" };
+impl Drop for Ring<'_> {
+    fn drop(&mut self) {
+        for block in self.blocks {
+            // SAFETY: as in `replace`.
+            unsafe { self.instance.free_pages(block, self.order) };
+        }
+    }
+}
+
+#[inline]
+fn alloc_pages(instance: &Instance, order: u32) -> *mut u8 {
+    let block = black_box(instance.alloc_pages(order, Migratetype::Movable));
+    assert!(!block.is_null(), "out of memory");
+    block
+}
+
+/// One block replaced by each thread, for each order.
+fn replacements(criterion: &mut Criterion, threads: usize) {
+    for (high_orders, state) in [(true, "on"), (false, "off")] {
+        let name = format!("pages by {threads}, high orders {state}");
         let mut group = criterion.benchmark_group(name);
+        group.throughput(Throughput::Elements(threads as u64));
         let instance =
             Instance::new(Config { pcp_high_orders: high_orders, ..Config::new() }).expect("memory");
-        for order in 0..=10 {
+        for order in 0..=MAX_ORDER {
             group.bench_function(BenchmarkId::from_parameter(order), |bencher| {
                 bencher.iter_custom(|count| {
-                    let start = Instant::now();
-                    rounds(&instance, order, count);
-                    start.elapsed()
+                    let replace = |ring: &mut Ring| (0..count).for_each(|_| ring.replace());
+                    race(threads, |_| Ring::new(&instance, order), replace)
                 });
             });
         }
@@ -47,36 +78,12 @@ fn one_thread(criterion: &mut Criterion) {
     }
 }
 
-fn four_threads(criterion: &mut Criterion) {
-    for high_orders in [true, false] {
-        let name = if high_orders { "pages by 4, high orders on" } else { "pages by 4, high orders off" };
-        let mut group = criterion.benchmark_group(name);
-        let instance =
-            Instance::new(Config { pcp_high_orders: high_orders, ..Config::new() }).expect("memory");
-        for order in [0, 1, 2, 3, 9] {
-            group.bench_function(BenchmarkId::from_parameter(order), |bencher| {
-                bencher.iter_custom(|count| contended(&instance, order, count));
-            });
-        }
-        group.finish();
-    }
+fn one_thread(criterion: &mut Criterion) {
+    replacements(criterion, 1);
 }
 
-/// The mean time of four threads that do `count` rounds each.
-fn contended(instance: &Instance, order: u32, count: u64) -> Duration {
-    let times = thread::scope(|scope| {
-        let threads: Vec<_> = (0..4)
-            .map(|_| {
-                scope.spawn(|| {
-                    let start = Instant::now();
-                    rounds(instance, order, count);
-                    start.elapsed()
-                })
-            })
-            .collect();
-        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect::<Vec<_>>()
-    });
-    times.iter().sum::<Duration>() / 4
+fn contended(criterion: &mut Criterion) {
+    replacements(criterion, THREADS);
 }
 
 fn system(criterion: &mut Criterion) {
@@ -89,5 +96,9 @@ fn system(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, one_thread, four_threads, system);
+criterion_group! {
+    name = benches;
+    config = common::criterion();
+    targets = one_thread, contended, system
+}
 criterion_main!(benches);

@@ -2,8 +2,6 @@
    page faults included. */
 #include "suite.h"
 
-#include <pthread.h>
-
 static void large(size_t size, long pairs)
 {
     meter_start();
@@ -17,42 +15,31 @@ static void large_32k(void) { large(32 << 10, 3000000); }
 static void large_256k(void) { large(256 << 10, 100000); }
 
 /* The oldest of so many blocks goes when a new one comes. */
-enum { HELD = 16, MOST_THREADS = 8 };
+enum { HELD = 16 };
 
-static pthread_barrier_t start;
 static long work_each;
 
-static void *replace_oldest(void *seed)
+/* Blocks of 4 to 32 KiB, and one of 2 MiB among 256. */
+static void replace_oldest(int member)
 {
-    struct random random = random_from((uintptr_t)seed);
+    struct random random = random_from(member);
     void *ring[HELD] = { NULL };
-    pthread_barrier_wait(&start);
     for (long i = 0; i < work_each; i++) {
-        size_t size = below(&random, 64) == 0 ? 2 << 20 : (size_t)4096 << below(&random, 4);
+        size_t size = below(&random, 256) == 0 ? 2 << 20 : (size_t)4096 << below(&random, 4);
         void **oldest = &ring[i % HELD];
         free(*oldest);
         *oldest = touched(size);
     }
-    return NULL;
 }
 
-/* Blocks of 4 to 32 KiB on each thread, and one of 2 MiB among 64. */
 static void touched_by(int threads, long work)
 {
-    pthread_t workers[MOST_THREADS];
     work_each = work / threads;
-    pthread_barrier_init(&start, NULL, threads + 1);
-    for (int i = 0; i < threads; i++)
-        pthread_create(&workers[i], NULL, replace_oldest, (void *)(uintptr_t)i);
-    meter_start();
-    pthread_barrier_wait(&start);
-    for (int i = 0; i < threads; i++)
-        pthread_join(workers[i], NULL);
-    meter_stop(work);
+    measure_crew(threads, replace_oldest, work);
 }
 
-static void pages_2t(void) { touched_by(2, 300000); }
-static void pages_8t(void) { touched_by(8, 200000); }
+static void pages_2t(void) { touched_by(2, 600000); }
+static void pages_8t(void) { touched_by(8, 600000); }
 
 const struct workload pages[] = {
     { "large-4k", "pages", large_4k },

@@ -138,8 +138,9 @@ struct tree {
 static struct tree *build(int depth, uint64_t value)
 {
     struct tree *tree = malloc(sizeof *tree);
-    bool leaf = depth == 0;
-    *tree = (struct tree){ leaf ? NULL : build(depth - 1, 2 * value), leaf ? NULL : build(depth - 1, 2 * value + 1), value };
+    tree->left = depth ? build(depth - 1, 2 * value) : NULL;
+    tree->right = depth ? build(depth - 1, 2 * value + 1) : NULL;
+    tree->value = value;
     return tree;
 }
 

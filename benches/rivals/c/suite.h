@@ -23,6 +23,10 @@ extern const struct workload singles[], pages[], threads[], shapes[];
 void meter_start(void);
 void meter_stop(uint64_t work);
 
+/* Measures what so many threads do, each of which gets its number. */
+enum { MOST_THREADS = 8 };
+void measure_crew(int members, void (*of_each)(int member), uint64_t operations);
+
 /* A linear congruential generator with Knuth's constants; its upper half is good enough here. */
 struct random {
     uint64_t state;

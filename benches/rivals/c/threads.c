@@ -4,39 +4,22 @@
 
 #include <pthread.h>
 
-enum { MOST_THREADS = 8 };
-
-static pthread_barrier_t start;
-
-/* Runs `work` on each thread with its number, from a common start; only the work is measured. */
-static void each_thread(int threads, void *(*work)(void *), uint64_t operations)
-{
-    pthread_t workers[MOST_THREADS];
-    pthread_barrier_init(&start, NULL, threads + 1);
-    for (int i = 0; i < threads; i++)
-        pthread_create(&workers[i], NULL, work, (void *)(uintptr_t)i);
-    meter_start();
-    pthread_barrier_wait(&start);
-    for (int i = 0; i < threads; i++)
-        pthread_join(workers[i], NULL);
-    meter_stop(operations);
-}
+/* Where threads wait for each other. */
+static pthread_barrier_t meet;
 
 /* --- A server, as in Larson and Krishnan's benchmark: each thread replaces blocks of a table at random, and after
    each round takes the next table, so that others free what it has allocated. */
 enum { LIVE = 2000, ROUND = 10000, ROUNDS = 160 };
 
 static void *tables[MOST_THREADS][LIVE];
-static pthread_barrier_t meet;
 static int servers;
 
-static void *serve(void *number)
+static void serve(int member)
 {
-    struct random random = random_from((uintptr_t)number);
+    struct random random = random_from(member);
     struct sizes sizes = sizes_between(16, 1024);
-    pthread_barrier_wait(&start);
     for (int round = 0; round < ROUNDS / servers; round++) {
-        void **table = tables[((uintptr_t)number + round) % servers];
+        void **table = tables[(member + round) % servers];
         for (int i = 0; i < ROUND; i++) {
             void **place = &table[below(&random, LIVE)];
             free(*place);
@@ -44,7 +27,6 @@ static void *serve(void *number)
         }
         pthread_barrier_wait(&meet);
     }
-    return NULL;
 }
 
 static void server(int threads)
@@ -55,7 +37,7 @@ static void server(int threads)
     for (int table = 0; table < threads; table++)
         for (int i = 0; i < LIVE; i++)
             tables[table][i] = written(next_size(&sizes));
-    each_thread(threads, serve, (uint64_t)ROUNDS * ROUND);
+    measure_crew(threads, serve, (uint64_t)ROUNDS * ROUND);
 }
 
 static void server_2(void) { server(2); }
@@ -63,7 +45,7 @@ static void server_8(void) { server(8); }
 
 /* --- Producers and consumers: what passes between them is a crate of blocks at a time. There is a fixed number of
    crates, which come back empty, and a thread without one sleeps: the hand-over neither allocates nor spins. */
-enum { CRATE = 1000, CRATES = 4, FILLED = 1600 };
+enum { CRATE = 2000, CRATES = 4, FILLED = 800 };
 
 struct crate {
     void *blocks[CRATE];
@@ -103,7 +85,6 @@ static struct crate *take(struct store *store)
 static void produce(void)
 {
     struct sizes sizes = sizes_between(64, 512);
-    pthread_barrier_wait(&start);
     for (int i = 0; i < FILLED / pairs; i++) {
         struct crate *crate = take(&empty);
         for (int block = 0; block < CRATE; block++)
@@ -114,7 +95,6 @@ static void produce(void)
 
 static void consume(void)
 {
-    pthread_barrier_wait(&start);
     for (int i = 0; i < FILLED / pairs; i++) {
         struct crate *crate = take(&full);
         for (int block = 0; block < CRATE; block++)
@@ -123,13 +103,13 @@ static void consume(void)
     }
 }
 
-static void *produce_or_consume(void *number)
+/* Members are bound to CPUs in turn, so 4 + 4 of them have both kinds on every CPU. */
+static void produce_or_consume(int member)
 {
-    if ((int)(uintptr_t)number < pairs)
+    if (member < pairs)
         produce();
     else
         consume();
-    return NULL;
 }
 
 static void prodcons(int count)
@@ -137,7 +117,7 @@ static void prodcons(int count)
     pairs = count;
     for (int i = 0; i < pairs * CRATES; i++)
         put(&empty, &crates[i]);
-    each_thread(2 * pairs, produce_or_consume, (uint64_t)FILLED * CRATE);
+    measure_crew(2 * pairs, produce_or_consume, (uint64_t)FILLED * CRATE);
 }
 
 static void prodcons_1_1(void) { prodcons(1); }
@@ -174,9 +154,9 @@ static void churn_4(void) { churn(4); }
 
 /* --- Small objects that are written often, as in the Hoard paper's cache-thrash and cache-scratch: slow where two
    threads get objects on one cache line. */
-enum { OBJECTS = 1500000, WRITES = 8 };
+enum { SHARING = 2, MEETINGS = 50, OBJECTS = 60000, WRITES = 8 };
 
-static uint64_t *given[2];
+static uint64_t *given[SHARING];
 
 static void write_and_free(uint64_t volatile *object)
 {
@@ -185,25 +165,33 @@ static void write_and_free(uint64_t volatile *object)
     free((void *)object);
 }
 
-static void *write_own(void *number)
+static void write_own(int member)
 {
-    pthread_barrier_wait(&start);
-    if (given[(uintptr_t)number])
-        write_and_free(given[(uintptr_t)number]);
-    for (int i = 0; i < OBJECTS; i++)
-        write_and_free(written(sizeof(uint64_t)));
-    return NULL;
+    if (given[member])
+        write_and_free(given[member]);
+    /* The threads wait for each other, lest one has ended before a busy machine lets the other begin. */
+    for (int round = 0; round < MEETINGS; round++) {
+        pthread_barrier_wait(&meet);
+        for (int i = 0; i < OBJECTS; i++)
+            write_and_free(written(sizeof(uint64_t)));
+    }
+}
+
+static void sharing(void)
+{
+    pthread_barrier_init(&meet, NULL, SHARING);
+    measure_crew(SHARING, write_own, SHARING * MEETINGS * OBJECTS);
 }
 
 /* The allocator itself puts objects of two threads on one line. */
-static void sharing_active(void) { each_thread(2, write_own, 2 * OBJECTS); }
+static void sharing_active(void) { sharing(); }
 
 /* Each thread begins with an object beside the other's; freed, it may come back. */
 static void sharing_passive(void)
 {
-    given[0] = written(sizeof(uint64_t));
-    given[1] = written(sizeof(uint64_t));
-    each_thread(2, write_own, 2 * OBJECTS);
+    for (int i = 0; i < SHARING; i++)
+        given[i] = written(sizeof(uint64_t));
+    sharing();
 }
 
 const struct workload threads[] = {

@@ -27,7 +27,9 @@ function buffers(seed) {
 
 function texts(seed) {
   const random = generator(seed);
-  const list = Array.from({ length: 4000 }, (_, id) => ({ id, name: 'n' + random(1e9), tags: ['a' + random(99), 'b' + random(99)] }));
+  const list = Array.from({ length: 4000 }, (_, id) => {
+    return { id, name: 'n' + random(1e9), tags: ['a' + random(99), 'b' + random(99)] };
+  });
   let length = 0;
   for (let i = 0; i < 6; i++) {
     const packed = zlib.deflateSync(JSON.stringify(list), { level: 1 });

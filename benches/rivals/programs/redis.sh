@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A redis-server with the preloaded allocator, driven by redis-benchmark without it, over a socket of its own. Prints the
-# server's CPU time and peak of memory and the benchmark's wall time, in the form of the workloads' own lines.
+# A redis-server with the preloaded allocator, driven by redis-benchmark without it, over a socket of its own. Prints
+# the server's CPU time and peak of memory and the benchmark's wall time, in the form of the workloads' own lines.
 set -euo pipefail
 library=${LD_PRELOAD:-}
 unset LD_PRELOAD
@@ -17,14 +17,18 @@ until redis-cli -s "$socket" ping >/dev/null 2>&1; do
   sleep 0.01
 done
 
-info() { redis-cli -s "$socket" info cpu | tr -d '\r' | awk -F: '/^used_cpu_(sys|user):/ { s += $2 } END { printf "%d", s * 1e9 }'; }
+# The server's CPU time so far, in ns.
+cpu_time() {
+  redis-cli -s "$socket" info cpu | tr -d '\r' |
+    awk -F: '/^used_cpu_(sys|user):/ { seconds += $2 } END { printf "%d", seconds * 1e9 }'
+}
 drive() { redis-benchmark -s "$socket" -q -r 50000 "$@" >/dev/null; }
 
-cpu=$(info) wall=$EPOCHREALTIME
+cpu=$(cpu_time) wall=$EPOCHREALTIME
 drive -n 30000 -c 20 -P 16 -d 200 -t set,get,lpush,lpop,sadd,hset,zadd,mset
 drive -n 3000 -c 10 -P 4 -d 10000 -t set,get,lpush,lpop
 redis-cli -s "$socket" flushall >/dev/null
 end=$EPOCHREALTIME
 peak=$(awk '/^VmHWM/ { print $2 }' "/proc/$server/status")
 # EPOCHREALTIME counts microseconds, behind a point or a comma.
-echo "cpu_ns=$(($(info) - cpu)) wall_ns=$(((${end/[.,]/} - ${wall/[.,]/}) * 1000)) peak_kib=$peak work=1"
+echo "cpu_ns=$(($(cpu_time) - cpu)) wall_ns=$(((${end/[.,]/} - ${wall/[.,]/}) * 1000)) peak_kib=$peak work=1"

@@ -6,7 +6,8 @@ INSERT INTO event
 SELECT i, (i * 7919) % 5003, substr('buysellholdmove', 1 + (i % 4) * 4, 4), printf('%08x', (i * 40503) % 4294967296)
 FROM n;
 CREATE INDEX by_account ON event (account);
-CREATE TABLE account AS SELECT account AS id, count(*) AS events, group_concat(kind, '') AS kinds FROM event GROUP BY account;
+CREATE TABLE account AS
+SELECT account AS id, count(*) AS events, group_concat(kind, '') AS kinds FROM event GROUP BY account;
 SELECT kind, count(*), max(note) FROM event GROUP BY kind ORDER BY kind;
 SELECT count(*), sum(length(e.note || a.kinds)) FROM event AS e JOIN account AS a ON a.id = e.account;
 DELETE FROM event WHERE id % 3 = 0;

@@ -4,7 +4,6 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <tuple>
 #include <unordered_map>
 #include <utility>
 #include <variant>
@@ -33,7 +32,9 @@ template <std::size_t N> struct node {
 template <> struct node<0> {
     std::size_t weight() const { return 1; }
 };
-template <std::size_t... Is> std::size_t forest(std::index_sequence<Is...>) { return (node<Is * 3 + 2>().weight() + ...); }
+template <std::size_t... Is> std::size_t forest(std::index_sequence<Is...>) {
+    return (node<Is * 3 + 2>().weight() + ...);
+}
 
 // A wide variant, visited in pairs: every pair of alternatives is a function.
 template <std::size_t N> struct shape { std::uint64_t side = N; };
@@ -42,7 +43,7 @@ template <std::size_t... Is> std::uint64_t pairs(std::index_sequence<Is...>) {
     std::uint64_t total = 0;
     for (const auto& a : all)
         for (const auto& b : all)
-            total += std::visit([](auto x, auto y) { return sizeof(std::tuple<decltype(x), decltype(y)>) + x.side; }, a, b);
+            total += std::visit([](auto x, auto y) { return sizeof(std::pair<decltype(x), decltype(y)>) + x.side; }, a, b);
     return total;
 }
 

@@ -282,6 +282,7 @@ fn what_is_cached_is_found_and_nothing_else() {
         assert_eq!(shop.out(class), out);
         // From another thread by way of the barn.
         other.free_all(objects);
+        let out = shop.out(class);
         assert!(cached().is_some());
         assert_eq!(shop.out(class), out);
     }

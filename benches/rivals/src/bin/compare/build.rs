@@ -1,5 +1,5 @@
-//! Builds what `compare` runs, into `target/rivals/`: the workload program once for each allocator, the workloads in C, and
-//! the library to preload.
+//! Builds what `compare` runs, into `target/rivals/`: the workload program once for each allocator, the workloads in C,
+//! and the library to preload.
 
 use std::env;
 use std::fs;

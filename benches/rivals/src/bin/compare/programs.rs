@@ -1,5 +1,5 @@
-//! The rows of `compare programs`: real programs on the inputs in `programs/`, under each preloaded allocator. Redis measures
-//! its server itself; all others are measured from outside, start and end included.
+//! The rows of `compare programs`: real programs on the inputs in `programs/`, under each preloaded allocator. Redis
+//! measures its server itself; all others are measured from outside, start and end included.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
