@@ -22,8 +22,9 @@ pub(crate) const NR_PCP_LISTS: usize = 3 * (COSTLY_ORDER as usize + 2);
 const MAX_HUGE: u32 = 2;
 /// What `high` grows to in steps of batch, in batches.
 const HIGH_MAX: u32 = 32;
-/// What `high` settles at while demand is low, in batches: what a thread that only frees may keep.
-const HIGH_MIN: u32 = 4;
+/// What `high` settles at while demand is low, in batches: what a thread that only frees may keep. Linux keeps four;
+/// here more than one only lets pages grow cold (docs/EXPERIMENT.md).
+const HIGH_MIN: u32 = 1;
 /// What `high` starts at, in pages.
 const FIRST_HIGH: u32 = 8;
 
@@ -47,6 +48,9 @@ pub(crate) struct Pcp {
     count: u32,
     /// Blocks of order 9 on the lists.
     huge: u32,
+    /// Blocks of order 9 that the lists may hold. Asked for once and kept, since all threads share the budget: a
+    /// counter that each block changed would go from processor to processor.
+    huge_granted: u32,
     /// The most base pages that the lists hold. 0 until the first miss.
     high: u32,
     /// Refills since the last spill: none means that the thread only frees.
@@ -71,6 +75,7 @@ impl Pcp {
             lists: [const { List::EMPTY }; NR_PCP_LISTS],
             count: 0,
             huge: 0,
+            huge_granted: 0,
             high: 0,
             refills: 0,
             events: PcpEvents { refill: 0, spill: 0, drain: 0 },
@@ -95,7 +100,7 @@ impl Pcp {
         migratetype: Migratetype,
     ) -> Option<FreeBlock> {
         let index = pindex(order, migratetype)?;
-        match self.pop(index, order, zone) {
+        match self.pop(index, order) {
             Some(block) => Some(block),
             None => self.refill(zone, budget, index, order, migratetype),
         }
@@ -115,9 +120,9 @@ impl Pcp {
     }
 
     #[inline]
-    fn pop(&mut self, index: usize, order: Order, zone: &Zone) -> Option<FreeBlock> {
+    fn pop(&mut self, index: usize, order: Order) -> Option<FreeBlock> {
         let pfn = pfn(self.lists[index].pop_front(&MemMap)?);
-        self.count_out(order, zone);
+        self.count_out(order);
         let page = MemMap.page(pfn);
         let zeroed = page.word().zeroed();
         page.set_word(Word::NOTHING);
@@ -125,10 +130,9 @@ impl Pcp {
     }
 
     #[inline]
-    fn count_out(&mut self, order: Order, zone: &Zone) {
+    fn count_out(&mut self, order: Order) {
         if order.get() == HUGEPAGE_ORDER {
             self.huge -= 1;
-            zone.end_huge();
         } else {
             self.count -= order.pages() as u32;
         }
@@ -159,11 +163,19 @@ impl Pcp {
 
     #[cold]
     fn put_huge(&mut self, zone: &Zone, block: FreeBlock) {
-        if self.huge < MAX_HUGE && zone.grant_huge() {
+        if self.has_room_for_huge(zone, 1) {
             self.push(block);
         } else {
             zone.free_run(block.pfn(), block.pages());
         }
+    }
+
+    /// Whether the lists may hold `more` blocks of order 9 more; asks for them where they were not granted yet.
+    fn has_room_for_huge(&mut self, zone: &Zone, more: u32) -> bool {
+        while self.huge_granted < (self.huge + more).min(MAX_HUGE) && zone.grant_huge() {
+            self.huge_granted += 1;
+        }
+        self.huge + more <= self.huge_granted
     }
 
     /// Fills an empty list, in address order, and takes the first block of it.
@@ -181,16 +193,19 @@ impl Pcp {
         let batch = zone.batch();
         let huge = order.get() == HUGEPAGE_ORDER;
         // Of order 9 one to use, and one to keep where the thread and all threads together may.
-        let granted = huge && self.huge + 1 < MAX_HUGE && zone.grant_huge();
         let wanted = if huge {
-            1 + u32::from(granted)
+            1 + u32::from(self.has_room_for_huge(zone, 1))
         } else {
             self.grow_high(zone, budget);
+            let wanted = (batch >> order.get()).max(2);
+            if self.high >= HIGH_MAX * batch {
+                self.make_room(zone, index, wanted << order.get());
+            }
             let room = self.high.saturating_sub(self.count) >> order.get();
-            (batch >> order.get()).max(2).min(room.max(1))
+            wanted.min(room.max(1))
         };
         let mut first = None;
-        let taken = zone.take_bulk(order, migratetype, wanted as usize, &mut |block| {
+        zone.take_bulk(order, migratetype, wanted as usize, &mut |block| {
             if first.is_none() {
                 first = Some(block);
                 return;
@@ -198,10 +213,17 @@ impl Pcp {
             self.lists[index].push_back(&MemMap, element(block.pfn()));
             self.note(block);
         });
-        if granted && taken < 2 {
-            zone.end_huge();
-        }
         first
+    }
+
+    /// Gives cold pages of other orders back, so that `pages` find room where the lists cannot grow any more: else
+    /// pages that nobody wants would make every later refill one of a single block.
+    fn make_room(&mut self, zone: &Zone, index: usize, pages: u32) {
+        let lacking = (self.count + pages).saturating_sub(self.high);
+        if lacking > 0 {
+            self.events.spill += 1;
+            self.spill(zone, index + 1, lacking.min(self.count) as usize);
+        }
     }
 
     /// Lets the lists hold more after a miss: doubling at first, then a batch at a time. The budget may refuse.
@@ -238,7 +260,7 @@ impl Pcp {
         }
         self.refills = 0;
         self.events.spill += 1;
-        let pages = (self.count - self.high + batch).min(self.count);
+        let pages = (self.count - self.high).max(batch).min(self.count);
         self.spill(zone, index, pages as usize);
     }
 
@@ -255,18 +277,18 @@ impl Pcp {
             while self.lists[index % small].is_empty() {
                 index += 1;
             }
-            let block = self.pop_cold(index % small, zone);
+            let block = self.pop_cold(index % small);
             index += 1;
             left -= block.as_ref().map_or(0, FreeBlock::pages) as isize;
             block
         });
     }
 
-    fn pop_cold(&mut self, index: usize, zone: &Zone) -> Option<FreeBlock> {
+    fn pop_cold(&mut self, index: usize) -> Option<FreeBlock> {
         let pfn = pfn(self.lists[index].pop_back(&MemMap)?);
         let page = MemMap.page(pfn);
         let word = page.word();
-        self.count_out(word.order(), zone);
+        self.count_out(word.order());
         page.set_word(Word::NOTHING);
         Some(FreeBlock::from_parts(pfn, word.order(), word.zeroed()))
     }
@@ -276,10 +298,11 @@ impl Pcp {
         self.events.drain += 1;
         budget.put(self.high as usize * PAGE_SIZE);
         self.high = 0;
+        self.end_grants(zone);
         let mut index = 0;
         zone.free_bulk(zone.batch() as usize, &mut || {
             while index < NR_PCP_LISTS {
-                if let Some(block) = self.pop_cold(index, zone) {
+                if let Some(block) = self.pop_cold(index) {
                     return Some(block);
                 }
                 index += 1;
@@ -291,7 +314,12 @@ impl Pcp {
     /// Gives up lists whose thread a fork left behind: what they held is lost, what they had been granted is not.
     pub(crate) fn write_off(self, zone: &Zone, budget: &Budget) {
         budget.put(self.high as usize * PAGE_SIZE);
-        (0..self.huge).for_each(|_| zone.end_huge());
+        (0..self.huge_granted).for_each(|_| zone.end_huge());
+    }
+
+    fn end_grants(&mut self, zone: &Zone) {
+        (0..self.huge_granted).for_each(|_| zone.end_huge());
+        self.huge_granted = 0;
     }
 
     /// Base pages on the lists, those of order 9 among them.

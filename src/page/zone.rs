@@ -102,13 +102,13 @@ impl Zone {
         self.update_batch();
     }
 
-    /// Whether the lists of threads may hold one block of order 9 more; then it counts as held.
+    /// Whether the lists of threads may hold one block of order 9 more; then it counts as granted.
     pub(crate) fn grant_huge(&self) -> bool {
         let more = |held| (held < MAX_HUGE_ON_LISTS).then_some(held + 1);
         self.huge_on_lists.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    /// A block of order 9 that was granted is on no list any more, or never came.
+    /// A grant for a block of order 9 is not needed any more.
     pub(crate) fn end_huge(&self) {
         self.huge_on_lists.fetch_sub(1, Ordering::Relaxed);
     }

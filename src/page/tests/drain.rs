@@ -37,7 +37,8 @@ proptest! {
             prop_assert_eq!(home.budget.left() + high as isize * PAGE_SIZE as isize, 1 << 30);
             if number % 32 == 0 {
                 check(&home, &pcp);
-                prop_assert_eq!(home.zone.huge_on_lists.load(Ordering::Relaxed), huge as isize);
+                let granted = home.zone.huge_on_lists.load(Ordering::Relaxed);
+                prop_assert!((huge as isize..=2).contains(&granted));
             }
         }
         held.into_iter().for_each(|block| put(&home, &mut pcp, block));
