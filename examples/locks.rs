@@ -7,6 +7,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::sync::Barrier;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
+use std::time::Instant;
 
 use pcpmalloc::{LockStat, PcpMalloc, lock_stat};
 
@@ -92,10 +93,11 @@ fn passed_on(threads: usize, sizes: (usize, usize)) {
 
 /// Runs some work and prints what it did to the locks.
 fn report(what: &str, threads: usize, work: impl FnOnce()) {
-    let before = lock_stat();
+    let (before, start) = (lock_stat(), Instant::now());
     work();
     let operations = (threads.div_ceil(2) * 2 * WORK) as f64;
-    println!("\n{what}, {threads} threads\n");
+    let each = start.elapsed().as_nanos() as f64 * threads as f64 / operations;
+    println!("\n{what}: {threads} threads, {each:.0} ns an operation of each\n");
     println!("| lock | taken per 1,000 operations | waited for, % | held, ns | longest, us |");
     println!("|---|---|---|---|---|");
     for (after, before) in lock_stat().iter().zip(before) {
