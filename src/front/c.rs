@@ -14,7 +14,7 @@ use super::registry::{self, GLOBAL_ID};
 use super::state::State;
 use super::thread::{self, ThreadCache};
 use crate::base::pfn::PAGE_SIZE;
-use crate::page::class_map::class_at;
+use crate::page::class_map::{class_at, class_at_home};
 use crate::page::mm_types::Kind;
 use crate::page::section::page_of;
 use crate::slab::size_class::{MAX_SIZE, MAX_SMALL, class_of_16, large_class_by_last};
@@ -107,14 +107,22 @@ fn calloc_slow(bytes: usize) -> *mut u8 {
 #[inline(always)]
 pub unsafe fn free(block: *mut u8) {
     // SAFETY: the caller vouches that the block is in use, or null, or it is another allocator's.
-    let class = unsafe { class_at(block.addr()) };
-    // What is no object is of class 0, which has no room.
-    if let Some(class) = class
-        && thread::current().sheaves.of(class).push(block)
-    {
-        return;
+    match unsafe { class_at_home(block.addr()) } {
+        // What is no object is of class 0, which has no room.
+        Some(class) if thread::current().sheaves.of(class).push(block) => {}
+        Some(_) => free_slow(block),
+        None => free_elsewhere(block),
     }
-    free_slow(block);
+}
+
+/// Frees what lies in another part of the class map than most.
+#[inline(never)]
+fn free_elsewhere(block: *mut u8) {
+    // SAFETY: as in `free`.
+    let class = unsafe { class_at(block.addr()) };
+    if !thread::current().sheaves.of(class).push(block) {
+        free_slow(block);
+    }
 }
 
 #[cold]

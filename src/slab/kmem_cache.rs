@@ -183,16 +183,15 @@ impl KmemCache {
             let mut empty = [None; CHUNK];
             let mut node = self.node.lock();
             node.events.flush += 1;
-            let mut left = chunk;
-            for empty in &mut empty {
-                if left.is_empty() {
-                    break;
-                }
-                let given = node.give(class, left, pages.zone.id, empty);
+            let (mut left, mut emptied) = (chunk, 0);
+            while !left.is_empty() {
+                // Each turn gives at least one object, so there are as many places as turns.
+                let given = node.give(class, left, pages.zone.id, &mut empty[emptied]);
+                emptied += usize::from(empty[emptied].is_some());
                 left = &left[given..];
             }
             drop(node);
-            for slab in empty.into_iter().flatten() {
+            for slab in empty[..emptied].iter().flatten() {
                 slab.unmake(pages);
             }
         }

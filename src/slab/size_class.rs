@@ -24,8 +24,8 @@ const MAX_SLAB_ORDER: u32 = 3;
 /// Bytes of the objects that a full-size sheaf of small objects holds, at most; the count is cut to 8 to 256.
 const SHEAF_BYTES: usize = 32 << 10;
 /// The same for larger objects; the count is cut to 2 to 16.
-const LARGE_SHEAF_BYTES: usize = 256 << 10;
-/// Bytes of the objects that a class's barn holds, at most, where two sheaves are not more.
+const LARGE_SHEAF_BYTES: usize = 1 << 20;
+/// Bytes of the objects that a class's barn holds, at most, where two sheaves (of larger objects one) are not more.
 const BARN_BYTES: usize = 256 << 10;
 
 /// What is fixed about a class.
@@ -105,17 +105,17 @@ const fn large_size(number: usize) -> usize {
 }
 
 const fn class_with(size: usize) -> SizeClass {
-    let (sheaf, pages) = if size <= MAX_SMALL {
-        (clamp(SHEAF_BYTES / size, 8, 256), slab_order(size).pages())
+    let (sheaf, barn, pages) = if size <= MAX_SMALL {
+        (clamp(SHEAF_BYTES / size, 8, 256), 2, slab_order(size).pages())
     } else {
-        (clamp(LARGE_SHEAF_BYTES / size, 2, 16), size / PAGE_SIZE)
+        (clamp(LARGE_SHEAF_BYTES / size, 2, 16), 1, size / PAGE_SIZE)
     };
     let sheaf = 1 << sheaf.ilog2();
     SizeClass {
         size: size as u32,
         objects: (pages * PAGE_SIZE / size) as u16,
         sheaf,
-        barn: clamp(BARN_BYTES / (sheaf as usize * size), 2, 64) as u16,
+        barn: clamp(BARN_BYTES / (sheaf as usize * size), barn, 64) as u16,
         pages: pages as u16,
         reciprocal: (1_u64 << 32).div_ceil(size as u64) as u32,
     }

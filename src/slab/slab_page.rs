@@ -182,24 +182,33 @@ impl Slab {
     /// Marks objects as free, from the first on as far as they are of this slab, and returns how many that were.
     /// An `Err` names one that is none, or that is free already, and what it is instead.
     pub(crate) fn give(self, objects: &[*mut u8]) -> Result<usize, (*mut u8, NotAnObject)> {
-        let (info, bits) = (self.info(), self.bits());
+        // Copies, and one word of the bitmap at a time: what the loop uses stays in registers.
+        let (info, bits) = (*self.info(), self.bits());
         let base = MemMap.address(self.first).as_ptr().addr();
         let bytes = usize::from(info.pages) * PAGE_SIZE;
-        for (given, object) in objects.iter().enumerate() {
+        let Some(mut word) = bits.first() else { return Ok(0) };
+        let (mut number, mut free, mut given) = (0, word.load(Ordering::Relaxed), 0);
+        for object in objects {
             let offset = object.addr().wrapping_sub(base);
             if offset >= bytes {
-                return Ok(given);
+                break;
             }
             let index = info.object_at(offset).ok_or((*object, NotAnObject::Interior))?;
+            if index / 64 != number {
+                word.store(free, Ordering::Relaxed);
+                number = index / 64;
+                word = bits.get(number).ok_or((*object, NotAnObject::Interior))?;
+                free = word.load(Ordering::Relaxed);
+            }
             let bit = 1 << (index % 64);
-            let word = bits.get(index / 64).ok_or((*object, NotAnObject::Interior))?;
-            let free = word.load(Ordering::Relaxed);
             if free & bit != 0 {
                 return Err((*object, NotAnObject::Free));
             }
-            word.store(free | bit, Ordering::Relaxed);
+            free |= bit;
+            given += 1;
         }
-        Ok(objects.len())
+        word.store(free, Ordering::Relaxed);
+        Ok(given)
     }
 
     /// The slab at this address, of this zone and class. An `Err` says what the address is instead.
