@@ -216,8 +216,9 @@ impl Pcp {
         first
     }
 
-    /// Gives cold pages of other orders back, so that `pages` find room where the lists cannot grow any more: else
-    /// pages that nobody wants would make every later refill one of a single block.
+    /// Gives cold pages of other orders back, so that `pages` find room in lists that hold as much as lists may: else
+    /// pages that nobody wants would make every later refill one of a single block. Not in smaller lists, which would
+    /// empty themselves in turn for each order that is asked for.
     fn make_room(&mut self, zone: &Zone, index: usize, pages: u32) {
         let lacking = (self.count + pages).saturating_sub(self.high);
         if lacking > 0 {

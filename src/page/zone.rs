@@ -65,7 +65,7 @@ pub(crate) struct Zone {
     pub(crate) slack_pages: AtomicUsize,
     hugepages: AtomicU8,
     pub(crate) high_orders: AtomicBool,
-    /// Order-9 blocks on the lists of all threads.
+    /// Order-9 blocks that the lists of all threads may hold.
     pub(crate) huge_on_lists: AtomicIsize,
 }
 
