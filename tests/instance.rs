@@ -7,6 +7,8 @@ mod heap;
 mod model;
 
 use std::alloc::Layout;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 
 use heap::{Block, alone, class_bytes, layout, memory};
 use model::Model;
@@ -310,4 +312,29 @@ fn a_thousand_heaps_and_no_more() {
     assert!(Instance::new(Config::new()).is_none(), "1022 exist again");
     drop(heaps);
     new_heap().validate().expect("sound");
+}
+
+#[test]
+fn an_object_is_no_block_of_pages() {
+    const CHILD: &str = "PCPMALLOC_TEST_OBJECT_AS_PAGES";
+    if std::env::var_os(CHILD).is_some() {
+        let heap = new_heap();
+        let object = heap.alloc(layout(16 << 10, 8));
+        println!("object at {:#x}", object.addr());
+        // SAFETY: none. The object is no block of pages, which the heap must notice.
+        unsafe { heap.free_pages(object, 2) };
+        return;
+    }
+    let output = Command::new(std::env::current_exe().expect("a test has a file"))
+        .args(["an_object_is_no_block_of_pages", "--exact", "--nocapture", "--test-threads=1"])
+        .env(CHILD, "1")
+        .output()
+        .expect("a test binary starts again");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let address = out.split("object at ").nth(1).and_then(|rest| rest.split_whitespace().next());
+    assert_eq!(output.status.signal(), Some(6), "{out}{err}");
+    assert!(
+        err.contains(&format!("pcpmalloc: free of an interior pointer at {}", address.expect("an address"))),
+        "{err}"
+    );
 }
