@@ -75,9 +75,8 @@ impl KmemCache {
         }
     }
 
-    /// Fills `slots` from the first on, as far as there is memory. Of objects that share slabs, those that were free
-    /// longest come last, in the order of falling addresses: a sheaf is used from its end. Returns how many were
-    /// filled.
+    /// Fills `slots` from the first on, as far as there is memory. Of objects that share slabs those that were
+    /// taken first stand last: a sheaf is used from its end. Returns how many were filled.
     pub(crate) fn take_objects(
         &self,
         class: usize,

@@ -221,14 +221,10 @@ impl<'a> Sheaves<'a> {
     pub(crate) fn alloc_miss(self, miss: &mut Miss<'_, '_>) -> Option<NonNull<u8>> {
         count(&self.rest().alloc_misses);
         let info = &CLASSES[miss.class];
-        let main = self.detach_main();
-        let mut spare = self.take_spare();
-        if let Some(full) = self.full_sheaf(&mut spare, miss) {
-            self.attach_main(full);
-            // The one that was emptied becomes the spare, to be filled by frees.
-            self.keep_empty(main, miss);
-            return self.pop();
-        }
+        let (main, spare) = match self.attach_full(miss) {
+            Ok(()) => return self.pop(),
+            Err(empty) => empty,
+        };
         let mut main = self.grown(main, spare, miss)?;
         let filled = miss.cache.take_objects(miss.class, main.all_slots(), miss.meta, miss.pages);
         main.set_count(filled);
@@ -239,18 +235,25 @@ impl<'a> Sheaves<'a> {
 
     /// As `alloc_miss`, but only of what is cached: nothing is taken from the slabs, and nothing grows.
     pub(crate) fn alloc_cached(self, miss: &mut Miss<'_, '_>) -> Option<NonNull<u8>> {
+        if let Err((main, spare)) = self.attach_full(miss) {
+            if let Some(main) = main {
+                self.attach_main(main);
+            }
+            self.keep_empty(spare, miss);
+        }
+        self.pop()
+    }
+
+    /// Makes a sheaf with objects the main one, where the thread or the barn has one. An `Err` is the main and the
+    /// spare one that the thread had, both empty.
+    fn attach_full(self, miss: &Miss<'_, '_>) -> Result<(), (Option<Sheaf>, Option<Sheaf>)> {
         let main = self.detach_main();
         let mut spare = self.take_spare();
-        if let Some(full) = self.full_sheaf(&mut spare, miss) {
-            self.attach_main(full);
-            self.keep_empty(main, miss);
-            return self.pop();
-        }
-        if let Some(main) = main {
-            self.attach_main(main);
-        }
-        self.keep_empty(spare, miss);
-        None
+        let Some(full) = self.full_sheaf(&mut spare, miss) else { return Err((main, spare)) };
+        self.attach_main(full);
+        // The one that was emptied becomes the spare, to be filled by frees.
+        self.keep_empty(main, miss);
+        Ok(())
     }
 
     /// A sheaf with objects: the spare one, or one from the barn, which takes an empty spare one for it.
