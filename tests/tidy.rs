@@ -22,14 +22,15 @@ const ROOT_NAMES: &[&str] = &["bug_on"];
 
 /// The only files with `unsafe` code. All others forbid it.
 const UNSAFE_FILES: &[&str] = &[
-    "src/front/alloc.rs",          // the copies of realloc
-    "src/front/c.rs",              // pointers of C
-    "src/front/global.rs",         // GlobalAlloc
-    "src/front/instance.rs",       // the owning handle
-    "src/front/registry.rs",       // instances by number
-    "src/front/root.rs",           // an ELF section of its own
-    "src/front/thread.rs",         // a thread's cache by its slot
-    "src/page/arena.rs",           // giving arena memory back
+    "src/front/alloc.rs",    // the copies of realloc
+    "src/front/c.rs",        // pointers of C
+    "src/front/global.rs",   // GlobalAlloc
+    "src/front/instance.rs", // the owning handle
+    "src/front/registry.rs", // instances by number
+    "src/front/root.rs",     // an ELF section of its own
+    "src/front/thread.rs",   // a thread's cache by its slot
+    "src/page/arena.rs",
+    "src/page/discard.rs",         // giving arena memory back
     "src/page/class_map.rs",       // classes by address
     "src/page/dedicated.rs",       // mappings that come, move and go
     "src/page/meta.rs",            // records in mapped memory

@@ -107,6 +107,7 @@ impl State {
                 let sheaves = cache.sheaves.of(class);
                 if !sheaves.push(object.as_ptr()) {
                     self.with_miss(Some(cache), class, |miss| sheaves.free_miss(object, miss));
+                    self.relieve(Some(cache), sheaves.room() + 1);
                 }
             }
             None => self.with_miss(None, class, |miss| {
@@ -203,7 +204,10 @@ impl State {
     pub(crate) fn free_large(&self, cache: Option<&ThreadCache>, address: NonNull<u8>) {
         let (pfn, kind) = self.large_at(address, "free");
         match kind {
-            Kind::Run => self.with_pages(cache, |pages| pages.free_run(pfn)),
+            Kind::Run => {
+                self.with_pages(cache, |pages| pages.free_run(pfn));
+                self.relieve(cache, 1);
+            }
             // SAFETY: the word says that a mapping of its own starts here, and it is the caller's to free.
             _ => unsafe { self.zone.unmap_dedicated(pfn) },
         }

@@ -1,13 +1,70 @@
-//! Emptying caches, when memory ran out and when asked: the thread's own sheaves, the barns, other threads'
-//! spare sheaves and the caches of dead ones go to their slabs; page lists go to the buddy lists, so that
-//! blocks merge; then wholly free pageblocks go back to the system.
+//! Emptying caches: when memory ran out, when asked, and when too much stays backed because of them. The thread's own
+//! sheaves, the barns, other threads' spare sheaves and the caches of dead ones go to their slabs; page lists go to
+//! the buddy lists, so that blocks merge; then wholly free pageblocks go back to the system, and last what is free
+//! within others.
 #![forbid(unsafe_code)]
 
 use super::state::State;
 use super::thread::ThreadCache;
 use crate::slab::size_class::ALL_CLASSES;
 use crate::slab::thread_sheaves::flush_barn;
-use crate::sys::sync::Ordering;
+use crate::sys::sync::{AtomicU32, AtomicUsize, Ordering};
+
+/// Caches are emptied under pressure when so many objects went into them as are this part of the pages in use: each of
+/// them may keep a page, and its pageblock.
+const OBJECTS_PART: usize = 8;
+/// But not for fewer objects than are worth it.
+const LEAST_OBJECTS: usize = 64;
+/// What is in use shrinks where it fell by this part since caches were last emptied.
+const SHRUNK_PART: usize = 16;
+/// How often the number of objects doubles while emptying caches brings nothing.
+const MOST_PATIENCE: u32 = 12;
+
+/// When caches were last emptied under pressure.
+#[repr(C)]
+pub(crate) struct Relief {
+    /// Objects that threads have room for in sheaves that they got since.
+    cached: AtomicUsize,
+    /// Pages in use then.
+    used: AtomicUsize,
+    /// How many times it brought nothing.
+    patience: AtomicU32,
+    /// How often it was done.
+    pub(crate) count: AtomicU32,
+}
+
+impl Relief {
+    pub(crate) const fn new() -> Self {
+        Self {
+            cached: AtomicUsize::new(0),
+            used: AtomicUsize::new(usize::MAX),
+            patience: AtomicU32::new(0),
+            count: AtomicU32::new(0),
+        }
+    }
+
+    /// Notes that `objects` more may be in caches, with `used` pages in use. Whether caches are to be emptied now.
+    ///
+    /// A program that frees most of what it had must not keep all of it because of a few cached objects; one whose
+    /// memory is merely fragmented must not lose its caches again and again. So it is done for each eighth by which
+    /// what is in use shrinks, and else ever more rarely.
+    fn is_due(&self, objects: usize, used: usize) -> bool {
+        // Relaxed throughout: estimates. Of several threads that come at once the swap picks one.
+        let cached = self.cached.fetch_add(objects, Ordering::Relaxed) + objects;
+        let step = (used / OBJECTS_PART).max(LEAST_OBJECTS);
+        let last = self.used.load(Ordering::Relaxed);
+        let shrunk = used <= last - last / SHRUNK_PART;
+        let patience = self.patience.load(Ordering::Relaxed);
+        let due = cached >= step && (shrunk || cached >= step << patience);
+        if !due || self.cached.swap(0, Ordering::Relaxed) < cached {
+            return false;
+        }
+        self.patience.store(if shrunk { 0 } else { (patience + 1).min(MOST_PATIENCE) }, Ordering::Relaxed);
+        self.used.store(used, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+}
 
 impl State {
     /// Makes room after a failed allocation. What is merely free stays mapped: it is about to be used.
@@ -20,7 +77,25 @@ impl State {
     /// Gives back all that can be given back. Returns its bytes.
     pub(crate) fn trim(&self, cache: Option<&ThreadCache>) -> usize {
         self.drain_all(cache);
-        self.zone.purge_all()
+        self.zone.purge_all() + self.zone.purge_within()
+    }
+
+    /// After a free that went past the thread's sheaves, which have room for `objects` more: where much is free and
+    /// backed among what caches keep in use, empties them, and gives it back.
+    #[inline]
+    pub(crate) fn relieve(&self, cache: Option<&ThreadCache>, objects: usize) {
+        if self.zone.is_pressed() && self.relief.is_due(objects, self.zone.used_when_pressed()) {
+            self.empty_caches(cache);
+        }
+    }
+
+    #[cold]
+    fn empty_caches(&self, cache: Option<&ThreadCache>) {
+        self.drain_all(cache);
+        self.zone.purge_excess();
+        if self.zone.is_pressed() {
+            self.zone.purge_within();
+        }
     }
 
     /// Empties every cache that can be emptied from here into the buddy lists.

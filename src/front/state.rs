@@ -6,6 +6,7 @@
 //! docs/ARCHITECTURE.md; only `fork.rs` holds more.
 #![forbid(unsafe_code)]
 
+use super::reclaim::Relief;
 use super::thread::Threads;
 use crate::base::budget::Budget;
 use crate::base::config::Config;
@@ -46,6 +47,7 @@ pub(crate) struct State {
     pub(crate) forward: AtomicBool,
     /// Times memory ran out and caches were emptied for it.
     pub(crate) reclaims: AtomicU32,
+    pub(crate) relief: Relief,
 }
 
 // Relaxed throughout: knobs and counts.
@@ -65,6 +67,7 @@ impl State {
             verbose: AtomicBool::new(false),
             forward: AtomicBool::new(false),
             reclaims: AtomicU32::new(0),
+            relief: Relief::new(),
         }
     }
 

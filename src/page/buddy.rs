@@ -11,8 +11,9 @@
 
 use core::num::NonZeroU32;
 
-use super::mm_types::{FreeBlock, Kind, Word};
+use super::mm_types::{Backing, FreeBlock, Kind, Word};
 use super::section::MemMap;
+use super::watermark::Boost;
 use crate::base::list::List;
 use crate::base::pfn::{Migratetype, NR_ORDERS, Order, PAGEBLOCK_PAGES, Pfn};
 use crate::sys::bug::{bug, bug_on};
@@ -59,11 +60,28 @@ pub struct ZoneEvents {
     pub purge: u64,
     /// Times the system refused to take pageblocks back.
     pub purge_failed: u64,
+    /// Pages given back that were free within pageblocks in use.
+    pub purge_pages: u64,
+    /// Pageblocks given back before that were wanted again.
+    pub refault: u64,
+    /// Pageblocks filled with small pages that became hugepages.
+    pub collapse: u64,
 }
 
 impl ZoneEvents {
-    const ZERO: Self =
-        Self { lock: 0, split: 0, merge: 0, claim: 0, steal: 0, grow: 0, purge: 0, purge_failed: 0 };
+    const ZERO: Self = Self {
+        lock: 0,
+        split: 0,
+        merge: 0,
+        claim: 0,
+        steal: 0,
+        grow: 0,
+        purge: 0,
+        purge_failed: 0,
+        purge_pages: 0,
+        refault: 0,
+        collapse: 0,
+    };
 }
 
 /// The free memory of a zone.
@@ -76,9 +94,13 @@ pub(crate) struct Buddy {
     pub(crate) managed_pages: usize,
     /// Wholly free pageblocks that may be backed and can be given back.
     pub(crate) dirty_pageblocks: usize,
-    /// The block that is being given back, which is on no list meanwhile: its first page, 0 for none, and its pages.
-    pub(crate) isolated: u32,
+    /// Pages on the lists below a pageblock's order that may be backed and can be given back.
+    pub(crate) backed_pages: usize,
+    /// Blocks that are being given back, and their pages. Nothing is served from them meanwhile.
+    pub(crate) isolated: List,
     pub(crate) isolated_pages: usize,
+    /// What purged memory that was wanted again adds to the watermark.
+    pub(crate) boost: Boost,
     /// No giving back below this many dirty pageblocks: the system refused to take some.
     pub(crate) purge_from: usize,
     /// Pages in mappings of their own.
@@ -96,8 +118,10 @@ impl Buddy {
             free_pages: 0,
             managed_pages: 0,
             dirty_pageblocks: 0,
-            isolated: 0,
+            backed_pages: 0,
+            isolated: List::EMPTY,
             isolated_pages: 0,
+            boost: Boost::NONE,
             purge_from: 0,
             dedicated_pages: 0,
             dedicated: List::EMPTY,
@@ -107,9 +131,9 @@ impl Buddy {
     }
 
     /// Adds new pageblocks, from an arena that reads as zero. `pages` is whole pageblocks of one section.
-    pub(crate) fn add_arena(&mut self, start: Pfn, pages: usize, hugetlb: bool) {
+    pub(crate) fn add_arena(&mut self, start: Pfn, pages: usize, backing: Backing) {
         for pageblock in 0..pages / PAGEBLOCK_PAGES {
-            MemMap.pageblock(start.add(pageblock * PAGEBLOCK_PAGES)).assign(self.zone, hugetlb);
+            MemMap.pageblock(start.add(pageblock * PAGEBLOCK_PAGES)).assign(self.zone, backing);
         }
         self.managed_pages += pages;
         self.free_run(start, pages, true);
@@ -171,6 +195,7 @@ impl Buddy {
         bug_on!(word.kind() != Kind::Buddy || word.zone() != self.zone, "a free list with a page in use");
         let list = word.list().min(NR_LISTS - 1);
         self.areas[word.order().index()].lists[list].remove(&MemMap, element(pfn));
+        self.backed_pages -= if word.backed() { word.order().pages() } else { 0 };
         page.set_word(Word::NOTHING);
         FreeBlock::from_parts(pfn, word.order(), word.zeroed())
     }
@@ -186,8 +211,12 @@ impl Buddy {
         } else {
             DIRTY
         };
+        // What reads as zero has not been touched; a hugepage is there as a whole once any of it was.
+        let backed =
+            order < Order::PAGEBLOCK && !pageblock.hugetlb() && (!block.zeroed() || pageblock.huge());
+        self.backed_pages += if backed { block.pages() } else { 0 };
         let word = Word::new(Kind::Buddy, self.zone).with_order(order).with_list(list);
-        MemMap.page(pfn).set_word(word.with_zeroed(block.zeroed()));
+        MemMap.page(pfn).set_word(word.with_zeroed(block.zeroed()).with_backed(backed));
         // Blocks that may soon grow or whose pageblock may soon be whole go to the tail, to be taken last.
         let last = order < Order::PAGEBLOCK
             && (pageblock.free() >= PAGEBLOCK_PAGES / 2 || self.parent_has_free_buddy(pfn, order));
@@ -236,7 +265,7 @@ impl Buddy {
             self.insert(self.as_clean_as_it_is(upper));
             block = lower;
         }
-        Some(self.leave_whole(block))
+        Some(self.hand_out_whole(block))
     }
 
     /// The block with its own cleanness, which after a split is more than that of the whole.
@@ -245,6 +274,19 @@ impl Buddy {
             .step_by(PAGEBLOCK_PAGES)
             .all(|start| MemMap.pageblock(block.pfn().add(start)).zeroed());
         FreeBlock::from_parts(block.pfn(), block.order(), clean)
+    }
+
+    /// As `leave_whole`, for a block that somebody wants: what was given back before was given back too early.
+    pub(crate) fn hand_out_whole(&mut self, block: FreeBlock) -> FreeBlock {
+        for start in (0..block.pages()).step_by(PAGEBLOCK_PAGES) {
+            let pageblock = MemMap.pageblock(block.pfn().add(start));
+            if pageblock.purged() {
+                pageblock.set_purged(false);
+                self.boost.wanted_again += 1;
+                self.events.refault += 1;
+            }
+        }
+        self.leave_whole(block)
     }
 
     /// Notes that the pageblocks of this block are free as a whole no longer. Their pages still are.

@@ -133,6 +133,11 @@ impl Zone {
         let mut buddy = self.lock();
         let allowed = self.allows(&buddy, length / PAGE_SIZE);
         buddy.dedicated_pages += if allowed { length / PAGE_SIZE } else { 0 };
+        let above = self.above_limit(&buddy) > 0;
+        drop(buddy);
+        if above && allowed {
+            self.purge_to_limit();
+        }
         allowed
     }
 

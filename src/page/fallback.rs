@@ -105,7 +105,7 @@ fn can_claim(first: Pfn, migratetype: Migratetype) -> bool {
         let (pages, kind) = match word.kind() {
             Kind::Slab => (1, Some(Migratetype::Unmovable)),
             Kind::Run => (page.run_pages().clamp(1, PAGEBLOCK_PAGES - index), Some(Migratetype::Movable)),
-            Kind::Buddy | Kind::Pcp => (word.order().pages(), None),
+            Kind::Buddy | Kind::Pcp | Kind::Isolated => (word.order().pages(), None),
             Kind::Nothing | Kind::Dedicated => (1, None),
         };
         fit += if kind == Some(migratetype) { pages } else { 0 };

@@ -25,12 +25,14 @@ pub(crate) enum Kind {
     Run = 4,
     /// A mapping of its own starts here.
     Dedicated = 5,
+    /// A free block that is being given back starts here: on no list that is served from.
+    Isolated = 6,
 }
 
 /// The word of a page: what it is, whose, and of which class.
 ///
-/// Bits 0-7 class, 8-15 kind, 16-31 zone, 32-39 order, 40-43 list, 44 zeroed, 48-55 offset to the slab's first
-/// page.
+/// Bits 0-7 class, 8-15 kind, 16-31 zone, 32-39 order, 40-43 list, 44 zeroed, 45 backed, 48-55 offset to the slab's
+/// first page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct Word(pub(crate) u64);
@@ -58,6 +60,10 @@ impl Word {
         Self(self.0 | (zeroed as u64) << 44)
     }
 
+    pub(crate) const fn with_backed(self, backed: bool) -> Self {
+        Self(self.0 | (backed as u64) << 45)
+    }
+
     pub(crate) const fn with_offset(self, offset: usize) -> Self {
         Self(self.0 | (offset as u64 & 255) << 48)
     }
@@ -70,6 +76,7 @@ impl Word {
             3 => Kind::Slab,
             4 => Kind::Run,
             5 => Kind::Dedicated,
+            6 => Kind::Isolated,
             _ => Kind::Nothing,
         }
     }
@@ -97,6 +104,12 @@ impl Word {
     #[inline]
     pub(crate) const fn zeroed(self) -> bool {
         self.0 >> 44 & 1 == 1
+    }
+
+    /// Of a free block within a pageblock: whether it counts as backed.
+    #[inline]
+    pub(crate) const fn backed(self) -> bool {
+        self.0 >> 45 & 1 == 1
     }
 
     /// Pages from the slab's first page to this one.
@@ -162,6 +175,23 @@ const _: () = assert!(size_of::<Pageblock>() == 8);
 const FLAG_ZEROED: u8 = 1;
 /// The pageblock is backed by the system's hugepage pool, and cannot be given back.
 const FLAG_HUGETLB: u8 = 2;
+/// The pageblock asks for a transparent hugepage: its first touch backs all of it.
+const FLAG_HUGE: u8 = 4;
+/// Parts of the pageblock were given back, which splits a hugepage.
+const FLAG_SPLIT: u8 = 8;
+/// The pageblock was given back, and nobody had it since.
+const FLAG_PURGED: u8 = 16;
+
+/// What backs new pageblocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backing {
+    /// Pages of the system's own size, as they are touched.
+    Small,
+    /// Transparent hugepages, as they are touched.
+    Huge,
+    /// The system's hugepage pool, from the start.
+    Hugetlb,
+}
 
 impl Pageblock {
     #[inline]
@@ -170,10 +200,15 @@ impl Pageblock {
     }
 
     /// Makes the pageblock part of a zone (or of none, 0), with nothing free in it.
-    pub(crate) fn assign(&self, zone: u16, hugetlb: bool) {
+    pub(crate) fn assign(&self, zone: u16, backing: Backing) {
         self.free.store(0, Ordering::Relaxed);
         self.set_migratetype(Migratetype::Movable);
-        self.flags.store(if hugetlb { FLAG_HUGETLB } else { 0 }, Ordering::Relaxed);
+        let flags = match backing {
+            Backing::Small => 0,
+            Backing::Huge => FLAG_HUGE,
+            Backing::Hugetlb => FLAG_HUGETLB,
+        };
+        self.flags.store(flags, Ordering::Relaxed);
         self.zone.store(zone, Ordering::Relaxed);
     }
 
@@ -198,16 +233,49 @@ impl Pageblock {
 
     /// While wholly free: whether it reads as zero, which also means that nothing backs it.
     pub(crate) fn zeroed(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & FLAG_ZEROED != 0
+        self.has_flag(FLAG_ZEROED)
     }
 
     pub(crate) fn set_zeroed(&self, zeroed: bool) {
-        let flags = self.flags.load(Ordering::Relaxed) & !FLAG_ZEROED;
-        self.flags.store(flags | if zeroed { FLAG_ZEROED } else { 0 }, Ordering::Relaxed);
+        self.set_flag(FLAG_ZEROED, zeroed);
     }
 
     pub(crate) fn hugetlb(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & FLAG_HUGETLB != 0
+        self.has_flag(FLAG_HUGETLB)
+    }
+
+    /// Whether it is backed as a whole, once anything of it is.
+    pub(crate) fn huge(&self) -> bool {
+        self.has_flag(FLAG_HUGE) && !self.has_flag(FLAG_SPLIT)
+    }
+
+    /// Notes that it has a transparent hugepage now, though its arena asked for none.
+    pub(crate) fn set_huge(&self) {
+        self.set_flag(FLAG_HUGE, true);
+        self.set_split(false);
+    }
+
+    /// Notes whether parts of it were given back.
+    pub(crate) fn set_split(&self, split: bool) {
+        self.set_flag(FLAG_SPLIT, split);
+    }
+
+    /// While wholly free: whether it was given back, and not only never used.
+    pub(crate) fn purged(&self) -> bool {
+        self.has_flag(FLAG_PURGED)
+    }
+
+    pub(crate) fn set_purged(&self, purged: bool) {
+        self.set_flag(FLAG_PURGED, purged);
+    }
+
+    fn has_flag(&self, flag: u8) -> bool {
+        self.flags.load(Ordering::Relaxed) & flag != 0
+    }
+
+    fn set_flag(&self, flag: u8, on: bool) {
+        let others = self.flags.load(Ordering::Relaxed) & !flag;
+        self.flags.store(others | if on { flag } else { 0 }, Ordering::Relaxed);
     }
 }
 

@@ -5,14 +5,18 @@ pub(crate) mod arena;
 pub(crate) mod buddy;
 pub(crate) mod class_map;
 pub(crate) mod dedicated;
+pub(crate) mod discard;
 pub(crate) mod fallback;
+pub(crate) mod hugepage;
 pub(crate) mod meta;
 pub(crate) mod mm_types;
 pub(crate) mod page_alloc;
 pub(crate) mod pcp;
+pub(crate) mod purge;
 pub(crate) mod run;
 pub(crate) mod section;
 pub(crate) mod validate;
+pub(crate) mod watermark;
 pub(crate) mod zone;
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ impl Buddy {
             }
             let (from, to) = (from.max(start.index()), to.min(end));
             for piece in FreeBlock::pieces(start.add(from - start.index()), to - from, false) {
-                let piece = self.leave_whole(piece);
+                let piece = self.hand_out_whole(piece);
                 zeroed &= piece.zeroed();
                 self.count_taken(&piece);
             }
@@ -162,7 +162,7 @@ impl Buddy {
         while left > 0 {
             let block = self.take_block(next);
             let whole = block.order() >= Order::PAGEBLOCK;
-            let block = if whole { self.leave_whole(block) } else { block };
+            let block = if whole { self.hand_out_whole(block) } else { block };
             self.count_taken(&block);
             let used = block.pages().min(left);
             zeroed &= block.zeroed();

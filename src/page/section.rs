@@ -70,6 +70,11 @@ impl MemMap {
         &self.section(pfn).pageblocks[pfn.pageblock()]
     }
 
+    /// The struct pages of `pages` pages of a section.
+    pub(crate) fn struct_pages(self, first: Pfn, pages: usize) -> core::ops::Range<*const Page> {
+        self.section(first).pages[first.index()..first.index() + pages].as_ptr_range()
+    }
+
     /// The address of the page's memory.
     #[inline]
     pub(crate) fn address(self, pfn: Pfn) -> NonNull<u8> {

@@ -43,13 +43,24 @@ pub struct Census {
     pub run: usize,
 }
 
+/// What a walk has counted.
+struct Counted {
+    census: Census,
+    /// Free blocks, by order and list.
+    blocks: [[usize; super::buddy::NR_LISTS]; NR_ORDERS],
+    /// Pages of free blocks within pageblocks that count as backed.
+    backed: usize,
+    /// Pages that are being given back.
+    isolated: usize,
+}
+
 /// Walks the zone's pages. `slab` is called with the first page of each slab.
 pub(crate) fn census(
     buddy: &Buddy,
     slab: &mut dyn FnMut(Pfn) -> Result<(), Violation>,
 ) -> Result<Census, Violation> {
-    let mut census = Census::default();
-    let mut blocks = [[0; super::buddy::NR_LISTS]; NR_ORDERS];
+    let blocks = [[0; super::buddy::NR_LISTS]; NR_ORDERS];
+    let mut counted = Counted { census: Census::default(), blocks, backed: 0, isolated: 0 };
     let mut dirty = 0;
     for section in sections() {
         let ours = |index: usize| MemMap.pageblock(section.add(index)).zone() == buddy.zone;
@@ -60,7 +71,7 @@ pub(crate) fn census(
                 continue;
             }
             let page = section.add(index);
-            let pages = count(buddy, page, &mut census, &mut blocks, slab)?;
+            let pages = count(buddy, page, &mut counted, slab)?;
             if index / PAGEBLOCK_PAGES != (index + pages - 1) / PAGEBLOCK_PAGES
                 && !(index..index + pages).step_by(PAGEBLOCK_PAGES).all(ours)
             {
@@ -72,7 +83,10 @@ pub(crate) fn census(
             dirty += usize::from(check_pageblock(buddy, section.add(pageblock * PAGEBLOCK_PAGES))?);
         }
     }
+    let Counted { census, blocks, backed, isolated } = counted;
     let sums = [
+        (backed == buddy.backed_pages, "the count of backed free pages is not that of the pages"),
+        (isolated == buddy.isolated_pages, "the count of pages being given back is not that of the pages"),
         (census.free == buddy.free_pages, "the count of free pages is not that of the pages"),
         (census.managed == buddy.managed_pages, "the count of managed pages is not that of the pages"),
         (dirty == buddy.dirty_pageblocks, "the count of dirty pageblocks is not that of the pageblocks"),
@@ -89,16 +103,17 @@ pub(crate) fn census(
 fn count(
     buddy: &Buddy,
     page: Pfn,
-    census: &mut Census,
-    blocks: &mut [[usize; super::buddy::NR_LISTS]; NR_ORDERS],
+    counted: &mut Counted,
     slab: &mut dyn FnMut(Pfn) -> Result<(), Violation>,
 ) -> Result<usize, Violation> {
+    let census = &mut counted.census;
     let word = MemMap.page(page).word();
     let order = word.order();
     let pages = match word.kind() {
         Kind::Buddy => {
             check_free(buddy, page, word)?;
-            blocks[order.index()][word.list()] += 1;
+            counted.blocks[order.index()][word.list()] += 1;
+            counted.backed += if word.backed() { order.pages() } else { 0 };
             census.free += order.pages();
             order.pages()
         }
@@ -126,9 +141,9 @@ fn count(
             pages
         }
         // It is being given back.
-        Kind::Nothing if page.raw() == buddy.isolated => {
-            census.managed += buddy.isolated_pages;
-            return Ok(buddy.isolated_pages);
+        Kind::Isolated => {
+            counted.isolated += order.pages();
+            order.pages()
         }
         Kind::Nothing | Kind::Dedicated => {
             return Err(Violation::at("a page of an arena that nobody has", page));

@@ -6,28 +6,17 @@
 //! `buddy`.
 #![forbid(unsafe_code)]
 
-use core::ptr::NonNull;
-
-use super::arena::unmap_new;
+use super::arena::Arena;
 use super::buddy::{Buddy, ZoneEvents};
-use super::class_map;
 use super::fallback::Mode;
-use super::mm_types::FreeBlock;
+use super::mm_types::{Backing, FreeBlock};
 use super::run::Taken;
-use super::section::{MemMap, cover, pfn_of};
+use super::section::{MemMap, pfn_of};
 use crate::base::config::{Config, Hugepages};
-use crate::base::pfn::{
-    Migratetype, Order, PAGE_SHIFT, PAGE_SIZE, PAGEBLOCK_PAGES, PAGEBLOCK_SIZE, PAGES_PER_SECTION, Pfn,
-};
-use crate::sys::bug::Line;
+use crate::base::pfn::{Migratetype, Order, PAGE_SHIFT, PAGE_SIZE, PAGES_PER_SECTION, Pfn};
 use crate::sys::lock::{Guard, Lock};
-use crate::sys::map;
 use crate::sys::sync::{AtomicBool, AtomicIsize, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
-/// Above this many bytes of arenas, new ones ask for hugepages: below some 10 MiB of heap they only cost.
-const HUGEPAGES_FROM: usize = 16 << 20;
-/// The largest arena that is mapped ahead of demand, in bytes.
-const MAX_ARENA: usize = 1 << 30;
 /// Pages moved under one hold of the lock, as Linux's `zone_batchsize` gives for zones of ordinary size.
 const BATCH: u32 = 63;
 /// The same below `BATCH_FROM` bytes of arenas.
@@ -38,8 +27,6 @@ const MAX_BATCH: u32 = 4096;
 const MAX_HIGH: u32 = 1 << 20;
 /// Blocks of order 9 that the lists of all threads may hold together.
 pub(crate) const MAX_HUGE_ON_LISTS: isize = 64;
-
-const _: () = assert!(MAX_ARENA <= PAGES_PER_SECTION * PAGE_SIZE * 4 && PAGEBLOCK_SIZE <= MAX_ARENA);
 
 /// What the pages of the global instance's zone name it by.
 pub(crate) const GLOBAL_ZONE: u16 = 1;
@@ -63,7 +50,14 @@ pub(crate) struct Zone {
     pub(crate) fixed_high: AtomicU32,
     limit_pages: AtomicUsize,
     pub(crate) slack_pages: AtomicUsize,
-    hugepages: AtomicU8,
+    /// A [`Hugepages`].
+    pub(super) hugepages: AtomicU8,
+    /// Where the search for pageblocks to collapse goes on: a section's number and a pageblock of it.
+    pub(super) collapse_from: AtomicUsize,
+    /// Written under `buddy` after a free: whether too much is free and backed within pageblocks in use, and the pages
+    /// that are in use then.
+    pub(super) pressed: AtomicBool,
+    pub(super) used_pages: AtomicUsize,
     pub(crate) high_orders: AtomicBool,
     /// Order-9 blocks that the lists of all threads may hold.
     pub(crate) huge_on_lists: AtomicIsize,
@@ -86,6 +80,9 @@ impl Zone {
             limit_pages: AtomicUsize::new(usize::MAX),
             slack_pages: AtomicUsize::new(0),
             hugepages: AtomicU8::new(Hugepages::Thp as u8),
+            collapse_from: AtomicUsize::new(0),
+            pressed: AtomicBool::new(false),
+            used_pages: AtomicUsize::new(0),
             high_orders: AtomicBool::new(true),
             huge_on_lists: AtomicIsize::new(0),
         }
@@ -125,10 +122,6 @@ impl Zone {
 
     pub(crate) fn limit_pages(&self) -> usize {
         self.limit_pages.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn wants_hugepages(&self) -> bool {
-        self.hugepages.load(Ordering::Relaxed) != Hugepages::Off as u8
     }
 
     /// The lock, counted.
@@ -182,14 +175,20 @@ impl Zone {
     /// Takes the `more` pages that follow a run, if they are free. Returns whether they read as zero.
     pub(crate) fn extend_run(&self, start: Pfn, pages: usize, more: usize) -> Option<bool> {
         let mut buddy = self.lock();
-        if self.allows(&buddy, more) { buddy.extend_run(start, pages, more) } else { None }
+        let extended = if self.allows(&buddy, more) { buddy.extend_run(start, pages, more) } else { None };
+        let above = self.above_limit(&buddy) > 0;
+        drop(buddy);
+        if above && extended.is_some() {
+            self.purge_to_limit();
+        }
+        extended
     }
 
     /// Frees pages that the caller owns, in one hold of the lock, and gives excess back to the system.
     pub(crate) fn free_run(&self, start: Pfn, pages: usize) {
         let mut buddy = self.lock();
         buddy.free_run(start, pages, false);
-        let excess = self.has_excess(&buddy);
+        let excess = self.is_above_high(&mut buddy);
         drop(buddy);
         if excess {
             self.purge_excess();
@@ -207,7 +206,7 @@ impl Zone {
                 pages += block.pages();
                 buddy.free(block);
             }
-            let excess = self.has_excess(&buddy);
+            let excess = self.is_above_high(&mut buddy);
             drop(buddy);
             if excess {
                 self.purge_excess();
@@ -228,68 +227,54 @@ impl Zone {
         mut take: impl FnMut(&mut Buddy) -> Option<R>,
     ) -> Option<R> {
         let mut buddy = self.lock();
-        if let Some(found) = take(&mut buddy) {
-            return Some(found);
-        }
-        if !self.allows(&buddy, pages) {
-            return None;
-        }
+        let found = take(&mut buddy);
+        let (allowed, above) = (self.allows(&buddy, pages), self.above_limit(&buddy) > 0);
         drop(buddy);
-        let _growing = self.growing.lock();
+        let (found, above) = match found {
+            None if allowed => (self.grow(pages, align, &mut take), self.limit_pages() != usize::MAX),
+            found => (found, above),
+        };
+        if above && found.is_some() {
+            self.purge_to_limit();
+        }
+        found
+    }
+
+    /// Maps an arena, unless another thread just did, and takes from it.
+    #[cold]
+    fn grow<R>(
+        &self,
+        pages: usize,
+        align: Order,
+        take: &mut dyn FnMut(&mut Buddy) -> Option<R>,
+    ) -> Option<R> {
+        let growing = self.growing.lock();
         // Somebody may have grown the zone meanwhile.
         if let Some(found) = take(&mut self.lock()) {
             return Some(found);
         }
-        let Some((address, length, hugetlb)) = self.map_arena(pages, align) else {
+        let Some(arena) = self.map_arena(pages, align) else {
             // What is being given back was on no list. Now nothing is.
             let _purging = self.purging.lock();
             return take(&mut self.lock());
         };
         let mut buddy = self.lock();
-        self.add_arena(&mut buddy, address, length, hugetlb);
-        take(&mut buddy)
+        self.add_arena(&mut buddy, &arena);
+        let found = take(&mut buddy);
+        drop(buddy);
+        drop(growing);
+        if arena.backing == Backing::Huge {
+            self.collapse(arena.length);
+        }
+        found
     }
 
     /// Adds a new arena that reads as zero and has struct pages.
-    pub(super) fn add_arena(&self, buddy: &mut Buddy, address: NonNull<u8>, length: usize, hugetlb: bool) {
+    pub(super) fn add_arena(&self, buddy: &mut Buddy, arena: &Arena) {
         buddy.events.grow += 1;
-        add_sections(buddy, address, length, hugetlb);
+        add_sections(buddy, arena);
         self.mapped_pages.store(buddy.managed_pages, Ordering::Relaxed);
         self.update_batch();
-    }
-
-    /// Maps an arena for at least `pages` pages that starts at a multiple of `align`: an eighth of what there is, so that what is mapped ahead of
-    /// demand stays a bounded part, or just what is needed where the system refuses more.
-    fn map_arena(&self, pages: usize, align: Order) -> Option<(NonNull<u8>, usize, bool)> {
-        let needed = pages.div_ceil(PAGEBLOCK_PAGES).checked_mul(PAGEBLOCK_SIZE)?;
-        if self.hugepages.load(Ordering::Relaxed) == Hugepages::Hugetlb as u8 {
-            if let Some(address) = map::map_hugetlb(needed) {
-                return self.covered(address, needed).map(|address| (address, needed, true));
-            }
-            self.hugepages.store(Hugepages::Thp as u8, Ordering::Relaxed);
-            Line::new()
-                .text("the pool of 2 MiB pages has no room (vm.nr_hugepages); using transparent hugepages")
-                .print();
-        }
-        let mapped = self.mapped_pages() << PAGE_SHIFT;
-        let ahead = (mapped / 8).min(MAX_ARENA) & !(PAGEBLOCK_SIZE - 1);
-        let (address, length) = [ahead.max(needed), needed].into_iter().find_map(|length| {
-            map::map(length, align.max(Order::PAGEBLOCK).bytes()).map(|address| (address, length))
-        })?;
-        let address = self.covered(address, length)?;
-        map::advise_hugepages(address, length, self.wants_hugepages() && mapped >= HUGEPAGES_FROM);
-        Some((address, length, false))
-    }
-
-    /// A new arena that has struct pages, and a class map where that is used; without them it is of no use, and goes
-    /// back.
-    fn covered(&self, address: NonNull<u8>, length: usize) -> Option<NonNull<u8>> {
-        let mapped = || self.id != GLOBAL_ZONE || class_map::cover(address.as_ptr().addr(), length);
-        if cover(address, length) && mapped() {
-            return Some(address);
-        }
-        unmap_new(address, length);
-        None
     }
 
     fn update_batch(&self) {
@@ -337,14 +322,14 @@ impl Buddy {
 }
 
 /// Adds a new arena section by section.
-pub(super) fn add_sections(buddy: &mut Buddy, address: NonNull<u8>, length: usize, hugetlb: bool) {
-    let start = address.as_ptr().addr();
+pub(super) fn add_sections(buddy: &mut Buddy, arena: &Arena) {
+    let start = arena.address.as_ptr().addr();
     let mut at = start;
-    while at < start + length {
+    while at < start + arena.length {
         let Some(pfn) = pfn_of(at) else { return };
-        let pages = (PAGES_PER_SECTION - pfn.index()).min((start + length - at) >> PAGE_SHIFT);
+        let pages = (PAGES_PER_SECTION - pfn.index()).min((start + arena.length - at) >> PAGE_SHIFT);
         debug_assert_eq!(MemMap.address(pfn).as_ptr().addr(), at);
-        buddy.add_arena(pfn, pages, hugetlb);
+        buddy.add_arena(pfn, pages, arena.backing);
         at += pages << PAGE_SHIFT;
     }
 }

@@ -168,6 +168,9 @@ fn write_events(state: &State, out: &mut impl Write) -> fmt::Result {
         ("grow", zone.grow),
         ("purge", zone.purge),
         ("purge_failed", zone.purge_failed),
+        ("purge_pages", zone.purge_pages),
+        ("refault", zone.refault),
+        ("collapse", zone.collapse),
         ("alloc_miss", alloc_misses),
         ("free_miss", free_misses),
         ("slab_refill", nodes[0]),
@@ -175,6 +178,7 @@ fn write_events(state: &State, out: &mut impl Write) -> fmt::Result {
         ("slab_new", nodes[2]),
         ("slab_free", nodes[3]),
         ("reclaim", state.reclaims.load(crate::sys::sync::Ordering::Relaxed).into()),
+        ("relief", state.relief.count.load(crate::sys::sync::Ordering::Relaxed).into()),
     ] {
         writeln!(out, "        {name:<12} {value}")?;
     }

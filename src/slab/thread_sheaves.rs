@@ -166,6 +166,12 @@ impl<'a> Sheaves<'a> {
         top.addr().saturating_sub(base.addr()) / size_of::<Object>()
     }
 
+    /// Objects for which the main sheaf has room.
+    pub(crate) fn room(self) -> usize {
+        let (top, end) = (self.top().load(Ordering::Relaxed), self.end().load(Ordering::Relaxed));
+        end.addr().saturating_sub(top.addr()) / size_of::<Object>()
+    }
+
     /// Objects in both sheaves. Exact only while nobody uses them.
     pub(crate) fn count(self) -> usize {
         let spare = handoff::published(&self.rest().spare);

@@ -36,6 +36,15 @@ pub(crate) fn clock_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// Milliseconds since some moment in the past, to a few milliseconds. No system call where there is a vDSO.
+#[cfg(not(loom))]
+pub(crate) fn clock_ms() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the time to the place given, which is large enough; without this clock it leaves the zeroes.
+    keep_errno(|| unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) });
+    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+}
+
 /// Wrong argument, as `errno` has it.
 #[cfg(not(loom))]
 pub(crate) use libc::EINVAL;

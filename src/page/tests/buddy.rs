@@ -178,7 +178,7 @@ impl Model {
         assert!((1..=3).contains(&dirty), "{dirty} dirty pageblocks were taken");
         assert!(self.all_free(start, block.pages()));
         self.written[start..start + block.pages()].fill(false);
-        self.field.buddy.free(FreeBlock::from_parts(block.pfn(), block.order(), true));
+        self.field.buddy.free_isolated(block, true);
     }
 
     fn check(&self) {
@@ -270,7 +270,7 @@ fn each_half_of_a_split_block_is_as_clean_as_it_is() {
 #[test]
 fn memory_of_the_hugepage_pool_stays_apart() {
     let mut field = Field::new(&[0..1]);
-    field.add(1..2, true);
+    field.add(1..2, Backing::Hugetlb);
     assert_eq!(field.free_blocks(), [(0, 512, true), (512, 512, true)]);
     let (a, b) = (field.buddy.take(Order::PAGEBLOCK, MOVABLE), field.buddy.take(Order::PAGEBLOCK, MOVABLE));
     for block in [a.unwrap(), b.unwrap()] {
@@ -286,7 +286,7 @@ fn memory_of_the_hugepage_pool_stays_apart() {
 fn zones_that_are_neighbours_do_not_merge() {
     let mut field = Field::new(&[0..1]);
     let mut other = Buddy::new(zone_number());
-    other.add_arena(field.pfn(512), 512, false);
+    other.add_arena(field.pfn(512), 512, Backing::Small);
     assert_eq!((field.free_blocks(), free_blocks(&other).len()), (vec![(0, 512, true)], 1));
     let run = field.buddy.take_run(3, Order::ZERO, MOVABLE).unwrap();
     assert_eq!(field.buddy.extend_run(run.start, 3, 509), Some(true));

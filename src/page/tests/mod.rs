@@ -17,9 +17,10 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use super::arena::Arena;
 use super::arena::{forget, unmap_all};
 use super::buddy::{Buddy, NR_LISTS};
-use super::mm_types::{FreeBlock, Kind, Word};
+use super::mm_types::{Backing, FreeBlock, Kind, Word};
 use super::page_alloc::PageAlloc;
 use super::pcp::Pcp;
 use super::section::{MemMap, cover, pfn_of};
@@ -56,7 +57,7 @@ impl Field {
     pub(super) fn new(arenas: &[Range<usize>]) -> Self {
         let mut field = Self::empty();
         for arena in arenas {
-            field.add(arena.clone(), false);
+            field.add(arena.clone(), Backing::Small);
         }
         field
     }
@@ -74,9 +75,9 @@ impl Field {
         Self { slot, section, buddy: Buddy::new(zone_number()) }
     }
 
-    pub(super) fn add(&mut self, pageblocks: Range<usize>, hugetlb: bool) {
+    pub(super) fn add(&mut self, pageblocks: Range<usize>, backing: Backing) {
         let pages = pageblocks.len() * PAGEBLOCK_PAGES;
-        self.buddy.add_arena(self.pfn(pageblocks.start * PAGEBLOCK_PAGES), pages, hugetlb);
+        self.buddy.add_arena(self.pfn(pageblocks.start * PAGEBLOCK_PAGES), pages, backing);
     }
 
     /// The page at this place of the section.
@@ -189,7 +190,8 @@ impl Home {
         let length = blocks(pageblocks);
         let address = map::map(length, 1 << SECTION_SHIFT).unwrap();
         assert!(cover(address, length));
-        self.zone.add_arena(&mut self.zone.buddy.lock(), address, length, false);
+        let arena = Arena { address, length, backing: Backing::Small };
+        self.zone.add_arena(&mut self.zone.buddy.lock(), &arena);
     }
 
     /// Takes a run straight from the zone.

@@ -132,8 +132,7 @@ fn a_fork_s_child_finds_what_was_being_given_back() {
     home.free(run);
     // As the child of a process whose other thread was in the middle of giving two pageblocks back.
     let mut buddy = home.zone.buddy.lock();
-    let block = buddy.isolate_dirty(2).unwrap();
-    (buddy.isolated, buddy.isolated_pages) = (block.pfn().raw(), block.pages());
+    assert!(buddy.isolate_dirty(2).is_some());
     assert_eq!((buddy.used_pages(), buddy.dirty_pageblocks), (0, 2));
     drop(buddy);
     let census = home.census();
@@ -154,14 +153,14 @@ fn whoever_finds_no_memory_waits_for_what_is_being_given_back() {
     home.free(run);
     std::thread::scope(|scope| {
         let purging = home.zone.purging.lock();
-        let block = home.zone.buddy.lock().isolate_dirty(2).unwrap();
+        assert!(home.zone.buddy.lock().isolate_dirty(2).is_some());
         let waiter = scope.spawn(|| {
             assert!(arm(Call::Map, 0, u64::MAX));
             home.zone.take(Order::PAGEBLOCK, MOVABLE).map(|block| block.pfn())
         });
         // Long enough for one who does not wait to come back with nothing.
         std::thread::sleep(std::time::Duration::from_millis(100));
-        home.zone.buddy.lock().free(block);
+        home.zone.buddy.lock().put_isolated_back();
         drop(purging);
         assert_eq!(waiter.join().unwrap(), Some(run));
     });

@@ -52,7 +52,7 @@ fn a_run_above_a_pageblock_needs_no_power_of_two() {
 fn runs_reach_over_arenas_and_to_the_end_of_the_section() {
     let mut field = Field::new(&[]);
     for pageblock in [127, 125, 126] {
-        field.add(pageblock..pageblock + 1, false);
+        field.add(pageblock..pageblock + 1, Backing::Small);
     }
     assert_eq!(take(&mut field, 3 * 512, 0), Some((125 * 512, true)));
     assert_eq!(field.buddy.extend_run(field.pfn(125 * 512), 3 * 512, 1), None);

@@ -119,7 +119,8 @@ fn an_arena_across_two_sections_is_two() {
     let start = boundary - blocks(2);
     assert!(cover(pointer(start), blocks(5)));
     let mut buddy = Buddy::new(home.zone.id);
-    add_sections(&mut buddy, pointer(start), blocks(5), false);
+    let arena = Arena { address: pointer(start), length: blocks(5), backing: Backing::Small };
+    add_sections(&mut buddy, &arena);
     assert_eq!((buddy.managed_pages, buddy.free_pages), (5 * 512, 5 * 512));
     let free = free_blocks(&buddy).into_iter().map(|(pfn, pages, _)| (pfn.index(), pages));
     assert_eq!(free.collect::<Vec<_>>(), [(126 * 512, 1024), (0, 1024), (1024, 512)]);
@@ -183,7 +184,8 @@ fn threads_that_take_and_free_leave_nothing_behind() {
     });
     let census = home.census();
     assert_eq!((census.free, census.run), (census.managed, 0));
-    assert!(home.dirty() <= 2);
+    // The slack, and at most eight times as much where purged memory was wanted again.
+    assert!(home.dirty() <= 2 + 16);
     home.zone.purge_all();
     assert_eq!(home.dirty(), 0);
     home.census();

@@ -1,0 +1,146 @@
+//! Watermarks: how much memory may stay free and backed, relative to what is in use.
+//!
+//! Two kinds of free memory are looked at apart, each against the same bound, the slack or an eighth of what is
+//! in use: pageblocks that are wholly free, which can go back at once, and free pages within pageblocks in use,
+//! which may only be there because caches hold their neighbours. There are no timers: a free that leads above the
+//! high watermark gives back until the low one, half of it, is reached; `trim` goes down to the min, which is
+//! nothing.
+//!
+//! Pageblocks that were given back and are wanted again raise the high watermark by as much (Linux:
+//! `watermark_boost`). Each second in which none was halves the boost; it is looked at only where it decides.
+#![forbid(unsafe_code)]
+
+use super::buddy::Buddy;
+use super::zone::Zone;
+use crate::base::pfn::PAGEBLOCK_PAGES;
+use crate::sys::clock_ms;
+use crate::sys::sync::Ordering;
+
+/// What stays free and backed may be this part of what is in use, where that is more than the slack.
+const USED_PART: usize = 8;
+/// The boost is at most so many times the slack, so that what stays is bounded whatever happens.
+const BOOST_SLACKS: usize = 8;
+/// The boost halves once in so many milliseconds.
+const BOOST_HALVES_MS: u64 = 1000;
+
+/// What is added to the watermark for pageblocks that were given back too early.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Boost {
+    /// Pageblocks given back and taken again since somebody last looked.
+    pub(crate) wanted_again: usize,
+    pages: usize,
+    /// When it last grew or was halved.
+    at_ms: u64,
+}
+
+impl Boost {
+    pub(crate) const NONE: Self = Self { wanted_again: 0, pages: 0, at_ms: 0 };
+
+    /// The boost in pages as of `now`, at most `most` where it grows.
+    fn look(&mut self, now_ms: u64, most: usize) -> usize {
+        let halvings = now_ms.saturating_sub(self.at_ms) / BOOST_HALVES_MS;
+        if halvings > 0 {
+            self.pages =
+                self.pages.checked_shr(halvings as u32).unwrap_or(0) / PAGEBLOCK_PAGES * PAGEBLOCK_PAGES;
+            self.at_ms = now_ms;
+        }
+        if self.wanted_again > 0 {
+            self.pages = (self.pages + self.wanted_again * PAGEBLOCK_PAGES).min(most);
+            self.wanted_again = 0;
+            self.at_ms = now_ms;
+        }
+        self.pages
+    }
+
+    /// Whether there is a boost, or reason for one.
+    fn is_of_interest(&self) -> bool {
+        self.pages > 0 || self.wanted_again > 0
+    }
+}
+
+impl Zone {
+    /// Pages of one kind that may stay free and backed, without the boost.
+    fn bound(&self, buddy: &Buddy) -> usize {
+        let bound = self.slack_pages.load(Ordering::Relaxed).max(buddy.used_pages() / USED_PART);
+        bound.min(self.limit_pages().saturating_sub(buddy.used_pages()))
+    }
+
+    /// Pageblocks that may stay wholly free and backed before some are given back.
+    fn high(&self, buddy: &mut Buddy) -> usize {
+        let bound = self.bound(buddy);
+        let boost = if bound < buddy.dirty_pages() && buddy.boost.is_of_interest() {
+            buddy
+                .boost
+                .look(clock_ms(), self.slack_pages.load(Ordering::Relaxed).saturating_mul(BOOST_SLACKS))
+        } else {
+            0
+        };
+        (bound + boost) / PAGEBLOCK_PAGES
+    }
+
+    /// Pageblocks at which giving back stops.
+    pub(super) fn low(&self, buddy: &mut Buddy) -> usize {
+        self.high(buddy) / 2
+    }
+
+    /// Looks where the zone stands, after something was freed. Whether wholly free pageblocks are to be given back.
+    pub(super) fn is_above_high(&self, buddy: &mut Buddy) -> bool {
+        let pressed = buddy.backed_pages > self.bound(buddy);
+        if pressed {
+            self.used_pages.store(buddy.used_pages(), Ordering::Relaxed);
+        }
+        if pressed != self.pressed.load(Ordering::Relaxed) {
+            self.pressed.store(pressed, Ordering::Relaxed);
+        }
+        buddy.dirty_pageblocks > buddy.purge_from && buddy.dirty_pageblocks > self.high(buddy)
+    }
+
+    /// Pages by which all that is in use or backed exceeds the limit.
+    pub(super) fn above_limit(&self, buddy: &Buddy) -> usize {
+        let all = buddy.used_pages() + buddy.dirty_pages() + buddy.backed_pages;
+        all.saturating_sub(self.limit_pages())
+    }
+
+    /// Whether so much is free and backed within pageblocks in use that caches, which may hold their neighbours,
+    /// had better be emptied. As of the last free.
+    #[inline]
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.pressed.load(Ordering::Relaxed)
+    }
+
+    /// Pages in use when it was last found to be pressed.
+    pub(crate) fn used_when_pressed(&self) -> usize {
+        self.used_pages.load(Ordering::Relaxed)
+    }
+}
+
+impl Buddy {
+    /// Pages of pageblocks that are wholly free, may be backed, and can be given back.
+    pub(crate) fn dirty_pages(&self) -> usize {
+        self.dirty_pageblocks * PAGEBLOCK_PAGES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_boost_grows_with_what_was_wanted_again_and_halves_each_second() {
+        let mut boost = Boost::NONE;
+        assert!(!boost.is_of_interest());
+        boost.wanted_again = 6;
+        assert!(boost.is_of_interest());
+        assert_eq!(boost.look(10_000, 1 << 20), 6 * PAGEBLOCK_PAGES);
+        assert_eq!(boost.look(10_999, 1 << 20), 6 * PAGEBLOCK_PAGES);
+        assert_eq!(boost.look(11_000, 1 << 20), 3 * PAGEBLOCK_PAGES);
+        // Whole pageblocks only, and nothing is left in the end.
+        assert_eq!(boost.look(12_500, 1 << 20), PAGEBLOCK_PAGES);
+        assert_eq!(boost.look(13_500, 1 << 20), 0);
+        assert!(!boost.is_of_interest());
+        boost.wanted_again = 6;
+        assert_eq!(boost.look(14_000, 4 * PAGEBLOCK_PAGES), 4 * PAGEBLOCK_PAGES);
+        assert_eq!(boost.look(u64::MAX, 1 << 20), 0);
+    }
+}
