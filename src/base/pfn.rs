@@ -88,6 +88,13 @@ impl Pfn {
         Self(self.0.saturating_add(pages as u32))
     }
 
+    /// The page before this one. It must lie in the same section.
+    #[inline]
+    pub(crate) fn previous(self) -> Self {
+        debug_assert!(self.index() > 0);
+        Self::from_raw(self.raw() - 1).unwrap_or(self)
+    }
+
     /// The start of the other half of the block of twice this size: the XOR buddy. Never in another section,
     /// for orders below `MAX_ORDER`.
     #[inline]

@@ -46,13 +46,10 @@ impl PageAlloc<'_> {
     /// down as a run: the object of a class, or of none (0).
     #[inline]
     pub(crate) fn alloc_run(&mut self, pages: usize, align: Order, class: usize) -> Option<Taken> {
-        let order = Order::covering(pages.min(PAGES_PER_SECTION)).max(align);
-        let taken = if order.get() <= COSTLY_ORDER || order.pages() == pages && order.get() == HUGEPAGE_ORDER
-        {
+        let order = Order::covering(pages.min(PAGES_PER_SECTION));
+        let taken = if Self::is_block(pages) && align <= order {
             let block = self.alloc_pages(order, Migratetype::Movable)?;
-            let taken = Taken { start: block.pfn(), zeroed: block.zeroed() };
-            self.free_tail(block, pages);
-            taken
+            Taken { start: block.pfn(), zeroed: block.zeroed() }
         } else if pages <= PAGES_PER_SECTION {
             self.zone.take_run(pages, align, Migratetype::Movable)?
         } else {
@@ -64,14 +61,47 @@ impl PageAlloc<'_> {
         Some(taken)
     }
 
-    /// Gives back what a run does not need of the block it was cut from.
-    #[inline]
-    fn free_tail(&mut self, block: FreeBlock, pages: usize) {
-        if pages < block.pages() {
-            for piece in FreeBlock::pieces(block.pfn().add(pages), block.pages() - pages, block.zeroed()) {
-                self.free_pages(piece);
-            }
+    /// Takes 1 to `wanted` runs of `pages` pages, at most a pageblock, as objects of a class, and hands the first page of
+    /// each to `put`. Returns how many there were; 0 means out of memory.
+    pub(crate) fn alloc_runs(
+        &mut self,
+        pages: usize,
+        class: usize,
+        wanted: usize,
+        put: &mut dyn FnMut(Pfn),
+    ) -> usize {
+        if Self::is_block(pages) {
+            return (0..wanted)
+                .map_while(|_| self.alloc_run(pages, Order::ZERO, class))
+                .map(|run| put(run.start))
+                .count();
         }
+        let word = Word::new(Kind::Run, self.zone.id).with_class(class as u8);
+        self.zone.take_runs(pages, wanted, &mut |run| {
+            MemMap.page(run.start).set_run_pages(pages);
+            MemMap.page(run.start).set_word(word);
+            put(run.start);
+        })
+    }
+
+    /// Whether a run of this many pages is a block that the thread's lists serve. Any other comes from the zone, which
+    /// sets runs one after another: lists would keep what is left of a block of a power of two.
+    #[inline]
+    fn is_block(pages: usize) -> bool {
+        pages.is_power_of_two() && (pages <= 1 << COSTLY_ORDER || pages == 1 << HUGEPAGE_ORDER)
+    }
+
+    /// Gives back runs of `pages` pages, a batch of pages to a hold of the zone's lock where they came from there.
+    pub(crate) fn free_runs(&mut self, pages: usize, starts: &mut dyn Iterator<Item = Pfn>) {
+        if Self::is_block(pages) {
+            return starts.for_each(|start| self.free_run(start));
+        }
+        let mut pieces = starts.flat_map(|start| {
+            let page = MemMap.page(start);
+            page.set_word(Word::NOTHING);
+            FreeBlock::pieces(start, page.run_pages(), false)
+        });
+        self.zone.free_bulk(self.zone.batch() as usize, &mut || pieces.next());
     }
 
     /// Gives back the run that starts here.
@@ -85,10 +115,8 @@ impl PageAlloc<'_> {
 
     #[inline]
     fn free_range(&mut self, start: Pfn, pages: usize) {
-        if pages <= 1 << COSTLY_ORDER || pages == 1 << HUGEPAGE_ORDER && start.is_aligned(Order::PAGEBLOCK) {
-            for piece in FreeBlock::pieces(start, pages, false) {
-                self.free_pages(piece);
-            }
+        if Self::is_block(pages) && start.is_aligned(Order::covering(pages)) {
+            self.free_pages(FreeBlock::from_parts(start, Order::covering(pages), false));
         } else {
             self.zone.free_run(start, pages);
         }

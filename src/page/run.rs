@@ -1,8 +1,9 @@
 //! Exact runs of pages: found in the buddy lists, trimmed and extended in place. Part of the buddy allocator,
 //! under the zone's lock.
 //!
-//! Up to a pageblock, a block of 2^n pages is taken and its tail goes back. Above, a run is whole adjacent
-//! free pageblocks, wherever they start, and the tail of the last one goes back.
+//! Up to a pageblock, a block of 2^n pages is taken and its tail goes back; free pages right before it are used up
+//! first, so that runs of sizes between two powers of two stand one after another and leave no holes. Above, a run is
+//! whole adjacent free pageblocks, wherever they start, and the tail of the last one goes back.
 #![forbid(unsafe_code)]
 
 use super::buddy::Buddy;
@@ -24,6 +25,9 @@ impl Buddy {
     pub(crate) fn take_run(&mut self, pages: usize, align: Order, migratetype: Migratetype) -> Option<Taken> {
         let order = Order::covering(pages).max(align);
         if let Some(block) = self.take_from_any(order, migratetype, &mut Mode::Own) {
+            if pages < block.pages() && align == Order::ZERO && order < Order::PAGEBLOCK {
+                return Some(self.pack(block, pages));
+            }
             let taken = Taken { start: block.pfn(), zeroed: block.zeroed() };
             let rest = block.pages() - pages;
             // From a block of many pageblocks each part goes back as clean as it is.
@@ -32,6 +36,42 @@ impl Buddy {
         }
         // An order above a pageblock's asks for more than the run needs.
         if order > Order::PAGEBLOCK { self.take_adjacent(pages) } else { None }
+    }
+
+    /// A run of `pages` pages, fewer than this block has: out of the free blocks right before it as far as they reach,
+    /// and else of the first pages of the block.
+    fn pack(&mut self, block: FreeBlock, pages: usize) -> Taken {
+        let (mut start, mut zeroed, mut before) = (block.pfn(), true, 0);
+        while let Some(head) = self.free_block_before(start) {
+            let part = self.take_block(head);
+            self.count_taken(&part);
+            (start, zeroed, before) = (head, zeroed && part.zeroed(), before + part.pages());
+            if before >= pages {
+                let rest = before - pages;
+                if rest > 0 {
+                    self.free_run(head, rest, part.zeroed());
+                }
+                self.free(block);
+                return Taken { start: head.add(rest), zeroed };
+            }
+        }
+        zeroed &= block.zeroed();
+        let used = pages - before;
+        self.put_back(block.pfn().index() + used, block.pages() - used, block);
+        Taken { start, zeroed }
+    }
+
+    /// The start of the free block of the same pageblock that ends where this page starts.
+    fn free_block_before(&self, pfn: Pfn) -> Option<Pfn> {
+        if pfn.is_aligned(Order::PAGEBLOCK) {
+            return None;
+        }
+        let last = pfn.previous();
+        Order::ZERO.to_pageblock().find_map(|order| {
+            let head = last.align_down(order);
+            let word = MemMap.page(head).word();
+            (word.kind() == Kind::Buddy && word.zone() == self.zone && word.order() == order).then_some(head)
+        })
     }
 
     /// Puts the last `rest` pages of a block that was just taken back, from page `index` of the section on.

@@ -172,6 +172,21 @@ impl Zone {
         })
     }
 
+    /// Takes 1 to `wanted` runs of `pages` pages (at most a pageblock) under one hold of the lock and hands each to
+    /// `put`. Returns how many there were; 0 means out of memory.
+    pub(crate) fn take_runs(&self, pages: usize, wanted: usize, put: &mut dyn FnMut(Taken)) -> usize {
+        self.with_growth(pages, Order::ZERO, |buddy| {
+            let mut taken = 0;
+            while taken < wanted && self.allows(buddy, pages) {
+                let Some(run) = buddy.take_run(pages, Order::ZERO, Migratetype::Movable) else { break };
+                put(run);
+                taken += 1;
+            }
+            (taken > 0).then_some(taken)
+        })
+        .unwrap_or(0)
+    }
+
     /// Takes the `more` pages that follow a run, if they are free. Returns whether they read as zero.
     pub(crate) fn extend_run(&self, start: Pfn, pages: usize, more: usize) -> Option<bool> {
         let mut buddy = self.lock();

@@ -107,10 +107,12 @@ impl KmemCache {
 
     fn take_large_objects(&self, class: usize, slots: &mut [Object], pages: &mut PageAlloc<'_>) -> usize {
         let mut filled = 0;
-        for slot in slots {
-            let Some((object, _)) = Slab::make_large(pages, class) else { break };
-            *slot = object.as_ptr();
-            filled += 1;
+        while filled < slots.len() {
+            let more = Slab::make_many_large(pages, class, &mut slots[filled..]);
+            if more == 0 {
+                break;
+            }
+            filled += more;
         }
         self.count_large(filled);
         filled
@@ -190,9 +192,7 @@ impl KmemCache {
                 left = &left[given..];
             }
             drop(node);
-            for slab in empty[..emptied].iter().flatten() {
-                slab.unmake(pages);
-            }
+            Slab::unmake_all(&empty[..emptied], pages);
         }
     }
 

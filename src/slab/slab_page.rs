@@ -82,12 +82,29 @@ impl Slab {
         Some((MemMap.address(run.start), run.zeroed))
     }
 
-    /// Gives the pages of a slab back whose objects are all free, or of a large object.
-    pub(crate) fn unmake(self, pages: &mut PageAlloc<'_>) {
-        self.map_class(pages.zone, 0);
-        if self.info().is_large() {
-            return pages.free_run(self.first);
+    /// Makes large objects until `slots` is full, as far as there is memory. Returns how many there were.
+    pub(crate) fn make_many_large(pages: &mut PageAlloc<'_>, class: usize, slots: &mut [*mut u8]) -> usize {
+        let (zone, wanted) = (pages.zone, slots.len());
+        let mut slots = slots.iter_mut();
+        pages.alloc_runs(CLASSES[class].pages.into(), class, wanted, &mut |first| {
+            Self { first, class }.map_class(zone, class);
+            if let Some(slot) = slots.next() {
+                *slot = MemMap.address(first).as_ptr();
+            }
+        })
+    }
+
+    /// Gives the pages of slabs of one class back whose objects are all free, or of large objects.
+    pub(crate) fn unmake_all(slabs: &[Option<Self>], pages: &mut PageAlloc<'_>) {
+        let zone = pages.zone;
+        let mut slabs = slabs.iter().flatten().inspect(|slab| slab.map_class(zone, 0)).peekable();
+        if let Some(info) = slabs.peek().map(|slab| slab.info()).filter(|info| info.is_large()) {
+            return pages.free_runs(info.pages.into(), &mut slabs.map(|slab| slab.first));
         }
+        slabs.for_each(|slab| slab.unmake(pages));
+    }
+
+    fn unmake(self, pages: &mut PageAlloc<'_>) {
         let order = Order::covering(self.info().pages.into());
         for offset in 0..order.pages() {
             MemMap.page(self.first.add(offset)).set_word(Word::NOTHING);

@@ -51,7 +51,7 @@ fn every_object_of_every_class_is_whole_and_apart() {
             assert_eq!(slab.give(&[*object]), Err((*object, NotAnObject::Free)));
         }
         assert_eq!(slab.free_objects(), count);
-        slab.unmake(&mut shop.home.bare());
+        Slab::unmake_all(&[Some(slab)], &mut shop.home.bare());
     }
     assert_eq!(shop.home.census().free, shop.home.zone.mapped_pages());
 }
@@ -108,7 +108,7 @@ fn what_is_not_an_object_is_told_why() {
         let other = class + 1;
         assert_eq!(at(base, zone, other), Err(NotAnObject::OtherClass));
         assert_eq!(at(base, zone + 1, class), Err(NotAnObject::Foreign));
-        slab.unmake(&mut shop.home.bare());
+        Slab::unmake_all(&[Some(slab)], &mut shop.home.bare());
         for address in [base, end - 1] {
             assert_eq!(at(address, zone, class), Err(NotAnObject::Foreign));
         }
@@ -130,7 +130,7 @@ fn pages_of_a_slab_say_so_and_free_ones_do_not() {
         assert_eq!(pfn_of(at).unwrap().align_down(word.order()), slab.first);
     }
     assert_eq!(MemMap.pageblock(slab.first).migratetype(), Migratetype::Unmovable);
-    slab.unmake(&mut shop.home.bare());
+    Slab::unmake_all(&[Some(slab)], &mut shop.home.bare());
     assert!((1..8).all(|offset| MemMap.page(slab.first.add(offset)).word() == Word::NOTHING));
 }
 
@@ -147,7 +147,7 @@ fn a_large_object_is_a_run_of_its_class() {
         assert_eq!((page.word().kind(), page.run_pages()), (Kind::Run, pages_of(class)));
         assert_eq!(Slab::at(at + PAGE_SIZE, zone, class).err(), Some(NotAnObject::Interior));
         assert_eq!(Slab::at(at, zone, class - 1).err(), Some(NotAnObject::OtherClass));
-        slab.unmake(&mut shop.home.bare());
+        Slab::unmake_all(&[Some(slab)], &mut shop.home.bare());
         assert_eq!(Slab::at(at, zone, class).err(), Some(NotAnObject::Foreign));
     }
     assert!(shop.is_empty());
