@@ -46,7 +46,7 @@ impl Figures {
         let mut values = Vec::new();
         for (row, samples) in rows.iter().zip(&samples) {
             for ((allocator, _), runs) in row.commands.iter().zip(samples) {
-                values.extend(spreads(&row.name, allocator, runs));
+                values.extend(spreads(&row.name, allocator, runs)?);
             }
         }
         Ok(Self { values })
@@ -81,15 +81,18 @@ impl Figures {
 }
 
 /// The spread of each figure over the runs, in the order in which a run prints them.
-fn spreads(scenario: &str, allocator: &str, runs: &[Vec<Line>]) -> Vec<Value> {
-    let first = runs.first().map(Vec::as_slice).unwrap_or_default();
-    let value = |(place, (figure, _)): (usize, &Line)| Value {
+fn spreads(scenario: &str, allocator: &str, runs: &[Vec<Line>]) -> Result<Vec<Value>> {
+    let names = |run: &[Line]| run.iter().map(|(figure, _)| figure.clone()).collect::<Vec<_>>();
+    let figures = runs.first().map(|run| names(run)).unwrap_or_default();
+    let same = runs.iter().all(|run| names(run) == figures);
+    ensure!(same, "{scenario} with {allocator}: one run prints other figures than the next");
+    let value = |(place, figure): (usize, String)| Value {
         scenario: scenario.to_owned(),
-        figure: figure.clone(),
+        figure,
         allocator: allocator.to_owned(),
         spread: Spread::of(runs.iter().map(|run| run[place].1)),
     };
-    first.iter().enumerate().map(value).collect()
+    Ok(figures.into_iter().enumerate().map(value).collect())
 }
 
 /// Runs the command once, for the figures on its standard output.
