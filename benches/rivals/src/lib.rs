@@ -2,6 +2,7 @@
 //! program of their own, in main.rs.
 #![forbid(unsafe_code)]
 
+pub mod figures;
 pub mod measure;
 pub mod results;
 pub mod table;

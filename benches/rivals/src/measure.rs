@@ -26,10 +26,24 @@ struct Sample {
     peak_kib: u64,
 }
 
-/// Runs all commands of all rows once a round, so that a slow minute of the machine is slow for everybody. Each round
-/// begins with another allocator, so that none always follows the same one.
+/// The cost of every row under every allocator.
 pub fn interleaved(rows: &mut [Row], rounds: usize) -> Result<Vec<Cell>> {
-    let mut samples: Vec<Vec<Vec<Sample>>> =
+    let samples = in_turn(rows, rounds, run)?;
+    let cells = rows.iter().zip(&samples).flat_map(|(row, samples)| {
+        row.commands.iter().zip(samples).map(|((allocator, _), samples)| cell(row, allocator, samples))
+    });
+    Ok(cells.collect())
+}
+
+/// Runs all commands of all rows once a round, so that a slow minute of the machine is slow for everybody. Each round
+/// begins with another allocator, so that none always follows the same one. What comes out are the samples of each
+/// command of each row.
+pub fn in_turn<S>(
+    rows: &mut [Row],
+    rounds: usize,
+    run: impl Fn(&mut Command) -> Result<S>,
+) -> Result<Vec<Vec<Vec<S>>>> {
+    let mut samples: Vec<Vec<Vec<S>>> =
         rows.iter().map(|row| row.commands.iter().map(|_| Vec::new()).collect()).collect();
     for round in 0..rounds {
         eprintln!("round {} of {rounds}", round + 1);
@@ -43,10 +57,7 @@ pub fn interleaved(rows: &mut [Row], rounds: usize) -> Result<Vec<Cell>> {
             }
         }
     }
-    let cells = rows.iter().zip(&samples).flat_map(|(row, samples)| {
-        row.commands.iter().zip(samples).map(|((allocator, _), samples)| cell(row, allocator, samples))
-    });
-    Ok(cells.collect())
+    Ok(samples)
 }
 
 fn cell(row: &Row, allocator: &str, samples: &[Sample]) -> Cell {

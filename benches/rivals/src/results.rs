@@ -24,20 +24,20 @@ pub struct Cell {
 
 /// The middle and the ends of several measurements.
 #[derive(Clone, Copy)]
-pub struct Spread {
+pub struct Spread<T = u64> {
     /// The middle; the upper of two.
-    pub median: u64,
+    pub median: T,
     /// The least.
-    pub min: u64,
+    pub min: T,
     /// The most.
-    pub max: u64,
+    pub max: T,
 }
 
-impl Spread {
-    /// The spread of these values, of which there is at least one.
-    pub fn of(values: impl Iterator<Item = u64>) -> Self {
-        let mut values: Vec<u64> = values.collect();
-        values.sort_unstable();
+impl<T: Copy + PartialOrd> Spread<T> {
+    /// The spread of these values, of which there is at least one, and all of which compare.
+    pub fn of(values: impl Iterator<Item = T>) -> Self {
+        let mut values: Vec<T> = values.collect();
+        values.sort_unstable_by(|a, b| a.partial_cmp(b).expect("measurements compare"));
         Self { median: values[values.len() / 2], min: values[0], max: values[values.len() - 1] }
     }
 }
@@ -111,7 +111,7 @@ pub fn geometric_mean(ratios: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0).then(|| (sum / f64::from(count)).exp())
 }
 
-fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+pub(crate) fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut distinct = Vec::new();
     for name in names {
         if !distinct.contains(&name) {

@@ -1,5 +1,5 @@
-//! Builds what `compare` runs, into `target/rivals/`: the workload program once for each allocator, the workloads in C,
-//! and the library to preload.
+//! Builds what `compare` runs, into `target/rivals/`: the workload program once for each allocator, the programs in
+//! C, and the library to preload.
 
 use std::env;
 use std::fs;
@@ -37,19 +37,28 @@ pub fn preload_library() -> Result<PathBuf> {
 
 /// The workloads in C, as `target/rivals/suite`.
 pub fn suite() -> Result<PathBuf> {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("c");
-    let program = folder().join("suite");
+    c_program("suite", "c")
+}
+
+/// The scenarios of memory, as `target/rivals/memory`.
+pub fn memory_program() -> Result<PathBuf> {
+    c_program("memory", "c/memory")
+}
+
+/// The program of all C files in one folder.
+fn c_program(name: &str, sources: &str) -> Result<PathBuf> {
+    let program = folder().join(name);
     fs::create_dir_all(folder())?;
     let mut compiler = Command::new("cc");
     compiler.args(["-std=gnu11", "-O2", "-fno-builtin", "-pthread", "-o"]).arg(&program);
-    for entry in fs::read_dir(&sources)? {
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(sources))? {
         let file = entry?.path();
         if file.extension().is_some_and(|extension| extension == "c") {
             compiler.arg(file);
         }
     }
     compiler.arg("-lm");
-    finish("suite", compiler)?;
+    finish(name, compiler)?;
     Ok(program)
 }
 

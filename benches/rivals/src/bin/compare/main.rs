@@ -1,10 +1,11 @@
 //! Compares pcpmalloc with its rivals. `compare rust`, the default: each as the `#[global_allocator]` of a program built
 //! from the same source. `compare preload` and `compare programs`: each under `LD_PRELOAD`, with workloads in C and with
-//! real programs. Another kind of comparison is another subcommand that makes rows of commands.
+//! real programs. `compare memory`: the same libraries, in scenarios that print figures of their own. Another kind of comparison is another subcommand that makes rows of commands.
 #![forbid(unsafe_code)]
 
 mod build;
 mod libraries;
+mod memory;
 mod preload;
 mod programs;
 mod rust;
@@ -38,6 +39,14 @@ enum Kind {
     Preload(Options),
     /// Each allocator preloaded under real programs
     Programs(Options),
+    /// Each allocator preloaded: memory that stays, hugepages, page faults, small programs
+    Memory {
+        #[command(flatten)]
+        options: Options,
+        /// An eighth of the large heaps, a tenth of the cycles and threads
+        #[arg(long)]
+        quick: bool,
+    },
 }
 
 #[derive(Args)]
@@ -67,6 +76,10 @@ fn main() -> Result<()> {
         Kind::Programs(options) => {
             let libraries = libraries::find(&options.choose(libraries::ALLOCATORS)?);
             compare(programs::rows(&libraries), &options, &[WALL, CPU])
+        }
+        Kind::Memory { options, quick } => {
+            let libraries = libraries::find(&options.choose(libraries::ALLOCATORS)?);
+            memory::compare(&libraries, &options, quick)
         }
     }
 }

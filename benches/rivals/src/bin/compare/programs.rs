@@ -44,7 +44,7 @@ fn inputs() -> PathBuf {
 }
 
 /// What is to be started for this program.
-fn executable(program: &str) -> Option<PathBuf> {
+pub fn executable(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let found =
         std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())?;
