@@ -266,6 +266,19 @@ impl State {
         }
     }
 
+    /// As `alloc`, for a block that replaces a smaller one and may grow further.
+    pub(crate) fn alloc_growing(&self, cache: Option<&ThreadCache>, layout: Layout) -> Option<NonNull<u8>> {
+        let run = match Request::of(layout) {
+            Request::Pages(size, align) if align <= PAGE_SIZE && size < DEDICATED_FROM => {
+                self.fit_budget();
+                let pages = size.div_ceil(PAGE_SIZE);
+                self.with_pages(cache, |source| source.alloc_growing_run(pages))
+            }
+            _ => None,
+        };
+        run.map(|run| MemMap.address(run.start)).or_else(|| self.alloc(cache, layout))
+    }
+
     /// Allocates zeroed memory for a layout, clearing only what is not known to be zero.
     pub(crate) fn alloc_zeroed(&self, cache: Option<&ThreadCache>, layout: Layout) -> Option<NonNull<u8>> {
         let (block, zeroed) = match Request::of(layout) {
@@ -313,7 +326,8 @@ impl State {
             }
             _ => {}
         }
-        let moved = self.alloc(cache, new)?;
+        let moved =
+            if new.size() > old.size() { self.alloc_growing(cache, new) } else { self.alloc(cache, new) }?;
         let kept = old.size().min(new.size());
         // SAFETY: both blocks hold at least `kept` bytes, and the new one is nobody else's.
         unsafe { moved.copy_from_nonoverlapping(block, kept) };

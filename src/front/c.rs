@@ -241,7 +241,9 @@ fn usable(block: NonNull<u8>) -> usize {
 
 /// Moves a block of `usable` bytes to a new one of `size`. `None` leaves it.
 fn copy_to_new(state: &State, old: NonNull<u8>, usable: usize, size: usize) -> Option<NonNull<u8>> {
-    let new = allocate(state, size)?;
+    let layout = layout(16, size)?;
+    let cache = thread::of(state);
+    let new = if size > usable { state.alloc_growing(cache, layout) } else { state.alloc(cache, layout) }?;
     // SAFETY: both blocks hold at least this much, and the new one is nobody else's.
     unsafe { new.copy_from_nonoverlapping(old, usable.min(size)) };
     // SAFETY: the caller of `realloc` gave the block up, and the copy replaces it.

@@ -25,7 +25,7 @@ const MOST_PATIENCE: u32 = 12;
 pub(crate) struct Relief {
     /// Objects that threads have room for in sheaves that they got since.
     cached: AtomicUsize,
-    /// Pages in use then.
+    /// Pages in use after that.
     used: AtomicUsize,
     /// How many times it brought nothing.
     patience: AtomicU32,
@@ -60,9 +60,13 @@ impl Relief {
             return false;
         }
         self.patience.store(if shrunk { 0 } else { (patience + 1).min(MOST_PATIENCE) }, Ordering::Relaxed);
-        self.used.store(used, Ordering::Relaxed);
         self.count.fetch_add(1, Ordering::Relaxed);
         true
+    }
+
+    /// Notes that caches are empty, and `used` pages are in use.
+    fn done(&self, used: usize) {
+        self.used.store(used, Ordering::Relaxed);
     }
 }
 
@@ -93,6 +97,7 @@ impl State {
     fn empty_caches(&self, cache: Option<&ThreadCache>) {
         self.drain_all(cache);
         self.zone.purge_excess();
+        self.relief.done(self.zone.used_pages());
         if self.zone.is_pressed() {
             self.zone.purge_within();
         }

@@ -55,10 +55,23 @@ impl PageAlloc<'_> {
         } else {
             return None;
         };
-        let page = MemMap.page(taken.start);
+        self.enter_run(taken.start, pages, class);
+        Some(taken)
+    }
+
+    /// As `alloc_run`, for a run that grows: where it can go on growing, if there is such a place.
+    pub(crate) fn alloc_growing_run(&mut self, pages: usize) -> Option<Taken> {
+        let taken = self.zone.take_run_with_room(pages)?;
+        self.enter_run(taken.start, pages, 0);
+        Some(taken)
+    }
+
+    /// Writes a run down.
+    #[inline]
+    fn enter_run(&self, start: Pfn, pages: usize, class: usize) {
+        let page = MemMap.page(start);
         page.set_run_pages(pages);
         page.set_word(Word::new(Kind::Run, self.zone.id).with_class(class as u8));
-        Some(taken)
     }
 
     /// Takes 1 to `wanted` runs of `pages` pages, at most a pageblock, as objects of a class, and hands the first page of
@@ -76,10 +89,8 @@ impl PageAlloc<'_> {
                 .map(|run| put(run.start))
                 .count();
         }
-        let word = Word::new(Kind::Run, self.zone.id).with_class(class as u8);
         self.zone.take_runs(pages, wanted, &mut |run| {
-            MemMap.page(run.start).set_run_pages(pages);
-            MemMap.page(run.start).set_word(word);
+            self.enter_run(run.start, pages, class);
             put(run.start);
         })
     }

@@ -38,6 +38,24 @@ impl Buddy {
         if order > Order::PAGEBLOCK { self.take_adjacent(pages) } else { None }
     }
 
+    /// As `take_run`, with as many free pages again right behind it, for a run that grows and may go on growing. `None`
+    /// where there is no such place.
+    pub(crate) fn take_run_with_room(&mut self, pages: usize) -> Option<Taken> {
+        let room = pages.checked_mul(2).filter(|pages| *pages <= PAGES_PER_SECTION)?;
+        let taken = self.take_run(room, Order::ZERO, Migratetype::Movable)?;
+        let mut next = taken.start.index() + pages;
+        let end = taken.start.index() + room;
+        while next < end {
+            // Each pageblock that was whole goes back as clean as it is.
+            let part = ((next / PAGEBLOCK_PAGES + 1) * PAGEBLOCK_PAGES).min(end) - next;
+            let first = taken.start.add(next - taken.start.index());
+            let zeroed = taken.zeroed || room > PAGEBLOCK_PAGES && MemMap.pageblock(first).zeroed();
+            self.free_run(first, part, zeroed);
+            next += part;
+        }
+        Some(taken)
+    }
+
     /// A run of `pages` pages, fewer than this block has: out of the free blocks right before it as far as they reach,
     /// and else of the first pages of the block.
     fn pack(&mut self, block: FreeBlock, pages: usize) -> Taken {

@@ -88,7 +88,7 @@ impl Zone {
     pub(super) fn is_above_high(&self, buddy: &mut Buddy) -> bool {
         let pressed = buddy.backed_pages > self.bound(buddy);
         if pressed {
-            self.used_pages.store(buddy.used_pages(), Ordering::Relaxed);
+            self.used_when_pressed.store(buddy.used_pages(), Ordering::Relaxed);
         }
         if pressed != self.pressed.load(Ordering::Relaxed) {
             self.pressed.store(pressed, Ordering::Relaxed);
@@ -109,9 +109,14 @@ impl Zone {
         self.pressed.load(Ordering::Relaxed)
     }
 
+    /// Pages in use.
+    pub(crate) fn used_pages(&self) -> usize {
+        self.buddy.lock().used_pages()
+    }
+
     /// Pages in use when it was last found to be pressed.
     pub(crate) fn used_when_pressed(&self) -> usize {
-        self.used_pages.load(Ordering::Relaxed)
+        self.used_when_pressed.load(Ordering::Relaxed)
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) struct Zone {
     /// Written under `buddy` after a free: whether too much is free and backed within pageblocks in use, and the pages
     /// that are in use then.
     pub(super) pressed: AtomicBool,
-    pub(super) used_pages: AtomicUsize,
+    pub(super) used_when_pressed: AtomicUsize,
     pub(crate) high_orders: AtomicBool,
     /// Order-9 blocks that the lists of all threads may hold.
     pub(crate) huge_on_lists: AtomicIsize,
@@ -82,7 +82,7 @@ impl Zone {
             hugepages: AtomicU8::new(Hugepages::Thp as u8),
             collapse_from: AtomicUsize::new(0),
             pressed: AtomicBool::new(false),
-            used_pages: AtomicUsize::new(0),
+            used_when_pressed: AtomicUsize::new(0),
             high_orders: AtomicBool::new(true),
             huge_on_lists: AtomicIsize::new(0),
         }
@@ -169,6 +169,18 @@ impl Zone {
     pub(crate) fn take_run(&self, pages: usize, align: Order, migratetype: Migratetype) -> Option<Taken> {
         self.with_growth(pages.max(align.pages()), align, |buddy| {
             if self.allows(buddy, pages) { buddy.take_run(pages, align, migratetype) } else { None }
+        })
+    }
+
+    /// As `take_run`, with room behind it where the zone has such a place.
+    pub(crate) fn take_run_with_room(&self, pages: usize) -> Option<Taken> {
+        self.with_growth(pages, Order::ZERO, |buddy| {
+            if !self.allows(buddy, pages) {
+                return None;
+            }
+            buddy
+                .take_run_with_room(pages)
+                .or_else(|| buddy.take_run(pages, Order::ZERO, Migratetype::Movable))
         })
     }
 
