@@ -2,19 +2,21 @@
 //! so a count of grants, not of objects: nothing on a hit touches it.
 #![forbid(unsafe_code)]
 
-use crate::sys::sync::{AtomicIsize, Ordering};
+use crate::sys::sync::{AtomicIsize, AtomicU32, Ordering};
 
 /// Bytes that may still be granted. Can fall below zero where a grant must not fail.
 #[repr(C)]
 pub(crate) struct Budget {
     left: AtomicIsize,
+    /// Grants refused since somebody last looked.
+    refused: AtomicU32,
 }
 
 // Relaxed throughout: the budget is a bound, it publishes nothing.
 
 impl Budget {
     pub(crate) const fn new(bytes: isize) -> Self {
-        Self { left: AtomicIsize::new(bytes) }
+        Self { left: AtomicIsize::new(bytes), refused: AtomicU32::new(0) }
     }
 
     /// Takes `bytes` if they are left.
@@ -24,7 +26,17 @@ impl Budget {
             return true;
         }
         self.left.fetch_add(bytes, Ordering::Relaxed);
+        self.refused.fetch_add(1, Ordering::Relaxed);
         false
+    }
+
+    /// Whether at least so many grants were refused; then it counts from 0 again.
+    #[inline]
+    pub(crate) fn was_refused(&self, times: u32) -> bool {
+        let refused = self.refused.load(Ordering::Relaxed);
+        // Of several threads the one whose exchange succeeds is told.
+        refused >= times
+            && self.refused.compare_exchange(refused, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Takes `bytes` whether they are left or not: the first step of a cache, without which it would not work.
@@ -55,5 +67,6 @@ mod tests {
         assert_eq!(budget.left(), -10);
         budget.put(110);
         assert_eq!(budget.left(), 100);
+        assert!(!budget.was_refused(3) && budget.was_refused(2) && !budget.was_refused(1));
     }
 }

@@ -79,6 +79,7 @@ impl State {
     /// An object of this class for the calling thread, whose cache is `cache`.
     pub(crate) fn alloc_object(&self, cache: Option<&ThreadCache>, class: usize) -> Option<NonNull<u8>> {
         self.fit_budget();
+        self.drain_idle();
         self.try_alloc_object(cache, class).or_else(|| {
             self.reclaim(cache);
             self.try_alloc_object(cache, class)

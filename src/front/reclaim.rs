@@ -20,6 +20,9 @@ const SHRUNK_PART: usize = 16;
 /// How often the number of objects doubles while emptying caches brings nothing.
 const MOST_PATIENCE: u32 = 12;
 
+/// The caches of idle threads are emptied for others when the budget has refused so many grants.
+const REFUSALS: u32 = 16;
+
 /// When caches were last emptied under pressure.
 #[repr(C)]
 pub(crate) struct Relief {
@@ -31,6 +34,8 @@ pub(crate) struct Relief {
     patience: AtomicU32,
     /// How often it was done.
     pub(crate) count: AtomicU32,
+    /// How many times emptying the caches of idle threads brought nothing.
+    idle_patience: AtomicU32,
 }
 
 impl Relief {
@@ -40,6 +45,7 @@ impl Relief {
             used: AtomicUsize::new(usize::MAX),
             patience: AtomicU32::new(0),
             count: AtomicU32::new(0),
+            idle_patience: AtomicU32::new(0),
         }
     }
 
@@ -93,6 +99,46 @@ impl State {
         }
     }
 
+    /// On a thread's way to the slabs: where the budget refuses larger caches, empties those of threads that have not
+    /// missed anything since this was done last, and of dead ones. It is tried ever more rarely while that brings
+    /// nothing.
+    #[inline]
+    pub(crate) fn drain_idle(&self) {
+        // Relaxed: an estimate.
+        if self.budget.was_refused(REFUSALS << self.relief.idle_patience.load(Ordering::Relaxed)) {
+            self.drain_idle_now();
+        }
+    }
+
+    #[cold]
+    fn drain_idle_now(&self) {
+        let mut drained = 0;
+        self.with_parked(|parked| {
+            drained += 1;
+            self.flush_cache(parked);
+        });
+        for cache in self.caches().filter(|cache| cache.is_live() && cache.was_idle()) {
+            drained += usize::from(self.drain_remote(cache));
+        }
+        let patience = &self.relief.idle_patience;
+        let next = if drained > 0 { 0 } else { (patience.load(Ordering::Relaxed) + 1).min(MOST_PATIENCE) };
+        patience.store(next, Ordering::Relaxed);
+    }
+
+    /// Empties what can be emptied of a thread's cache from outside; whether its page lists held some.
+    fn drain_remote(&self, cache: &ThreadCache) -> bool {
+        for (class, sheaves) in cache.sheaves.all() {
+            self.with_miss(None, class, |miss| sheaves.flush_spare(miss));
+        }
+        // The owner is inside, or the kernel has no membarrier: then its lists stay.
+        let Some(mut pcp) = cache.pcp.remote() else { return false };
+        let (_, high, huge) = pcp.counts();
+        if high > 0 || huge > 0 {
+            pcp.drain(&self.zone, &self.budget);
+        }
+        high > 0 || huge > 0
+    }
+
     #[cold]
     fn empty_caches(&self, cache: Option<&ThreadCache>) {
         self.drain_all(cache);
@@ -113,13 +159,7 @@ impl State {
         }
         self.with_parked(|parked| self.flush_cache(parked));
         for other in self.caches() {
-            for (class, sheaves) in other.sheaves.all() {
-                self.with_miss(None, class, |miss| sheaves.flush_spare(miss));
-            }
-            // The owner is inside, or the kernel has no membarrier: then its lists stay.
-            if let Some(mut pcp) = other.pcp.remote() {
-                pcp.drain(&self.zone, &self.budget);
-            }
+            self.drain_remote(other);
         }
     }
 

@@ -17,7 +17,6 @@ use super::registry::{self, GLOBAL_ID};
 use super::state::State;
 use crate::page::page_alloc::PageAlloc;
 use crate::page::pcp::Pcp;
-use crate::slab::size_class::CLASSES;
 use crate::slab::thread_sheaves::ThreadSheaves;
 use crate::sys::bracket::Bracket;
 use crate::sys::slot::{self, NOTHING_SIZE};
@@ -39,6 +38,8 @@ pub(crate) struct ThreadCache {
     next_parked: AtomicPtr<ThreadCache>,
     /// 1 while a thread has it.
     live: AtomicU32,
+    /// The thread's misses when somebody last asked whether it is idle.
+    misses_seen: AtomicU32,
     /// The thread's caches of other instances; the owner's alone, and used in the global instance's cache only.
     others: UnsafeCell<[Other; NR_OTHERS]>,
 }
@@ -121,6 +122,16 @@ impl ThreadCache {
         !slot::is_nothing(core::ptr::from_ref(self).cast()) && !self.is_at(slot::gone())
     }
 
+    /// Whether the thread has missed nothing since this was asked last.
+    pub(crate) fn was_idle(&self) -> bool {
+        let misses = self.sheaves.all().fold(0_u32, |sum, (_, sheaves)| {
+            let (alloc, free) = sheaves.misses();
+            sum.wrapping_add(alloc).wrapping_add(free)
+        });
+        // Relaxed: an estimate.
+        self.misses_seen.swap(misses, Ordering::Relaxed) == misses
+    }
+
     pub(crate) fn is_live(&self) -> bool {
         self.live.load(Ordering::Relaxed) == 1
     }
@@ -199,6 +210,7 @@ fn make(state: &State) -> Option<&ThreadCache> {
         next: AtomicPtr::new(core::ptr::null_mut()),
         next_parked: AtomicPtr::new(core::ptr::null_mut()),
         live: AtomicU32::new(1),
+        misses_seen: AtomicU32::new(0),
         others: UnsafeCell::new([NO_OTHER; NR_OTHERS]),
     };
     // SAFETY: a fresh record of this size, aligned to a cache line, that nobody else knows.
@@ -342,8 +354,7 @@ impl State {
                 lost.write_off(&self.zone, &self.budget);
             }
             if gone {
-                let paid = cache.sheaves.all().map(|(class, sheaves)| sheaves.paid(&CLASSES[class]));
-                self.budget.put(paid.sum());
+                cache.sheaves.all().for_each(|(_, sheaves)| sheaves.refund(&self.budget));
                 continue;
             }
             cache.next.store(threads.all, Ordering::Relaxed);

@@ -111,7 +111,7 @@ impl Pcp {
     #[inline]
     pub(crate) fn put(&mut self, zone: &Zone, budget: &Budget, block: FreeBlock) {
         if block.order().get() == HUGEPAGE_ORDER {
-            return self.put_huge(zone, block);
+            return self.put_huge(zone, budget, block);
         }
         let index = self.push(block);
         if self.count > self.high {
@@ -162,20 +162,20 @@ impl Pcp {
     }
 
     #[cold]
-    fn put_huge(&mut self, zone: &Zone, block: FreeBlock) {
-        if self.has_room_for_huge(zone, 1) {
+    fn put_huge(&mut self, zone: &Zone, budget: &Budget, block: FreeBlock) {
+        if self.has_room_for_huge(zone, budget) {
             self.push(block);
         } else {
             zone.free_run(block.pfn(), block.pages());
         }
     }
 
-    /// Whether the lists may hold `more` blocks of order 9 more; asks for them where they were not granted yet.
-    fn has_room_for_huge(&mut self, zone: &Zone, more: u32) -> bool {
-        while self.huge_granted < (self.huge + more).min(MAX_HUGE) && zone.grant_huge() {
+    /// Whether the lists may hold one block of order 9 more; asks for it where it was not granted yet.
+    fn has_room_for_huge(&mut self, zone: &Zone, budget: &Budget) -> bool {
+        if self.huge == self.huge_granted && self.huge < MAX_HUGE && zone.grant_huge(budget) {
             self.huge_granted += 1;
         }
-        self.huge + more <= self.huge_granted
+        self.huge < self.huge_granted
     }
 
     /// Fills an empty list, in address order, and takes the first block of it.
@@ -194,7 +194,7 @@ impl Pcp {
         let huge = order.get() == HUGEPAGE_ORDER;
         // Of order 9 one to use, and one to keep where the thread and all threads together may.
         let wanted = if huge {
-            1 + u32::from(self.has_room_for_huge(zone, 1))
+            1 + u32::from(self.has_room_for_huge(zone, budget))
         } else {
             self.grow_high(zone, budget);
             let wanted = (batch >> order.get()).max(2);
@@ -299,7 +299,7 @@ impl Pcp {
         self.events.drain += 1;
         budget.put(self.high as usize * PAGE_SIZE);
         self.high = 0;
-        self.end_grants(zone);
+        zone.end_huge(budget, core::mem::take(&mut self.huge_granted));
         let mut index = 0;
         zone.free_bulk(zone.batch() as usize, &mut || {
             while index < NR_PCP_LISTS {
@@ -315,12 +315,7 @@ impl Pcp {
     /// Gives up lists whose thread a fork left behind: what they held is lost, what they had been granted is not.
     pub(crate) fn write_off(self, zone: &Zone, budget: &Budget) {
         budget.put(self.high as usize * PAGE_SIZE);
-        (0..self.huge_granted).for_each(|_| zone.end_huge());
-    }
-
-    fn end_grants(&mut self, zone: &Zone) {
-        (0..self.huge_granted).for_each(|_| zone.end_huge());
-        self.huge_granted = 0;
+        zone.end_huge(budget, self.huge_granted);
     }
 
     /// Base pages on the lists, those of order 9 among them.

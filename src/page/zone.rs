@@ -12,8 +12,9 @@ use super::fallback::Mode;
 use super::mm_types::{Backing, FreeBlock};
 use super::run::Taken;
 use super::section::{MemMap, pfn_of};
+use crate::base::budget::Budget;
 use crate::base::config::{Config, Hugepages};
-use crate::base::pfn::{Migratetype, Order, PAGE_SHIFT, PAGE_SIZE, PAGES_PER_SECTION, Pfn};
+use crate::base::pfn::{Migratetype, Order, PAGE_SHIFT, PAGE_SIZE, PAGEBLOCK_SIZE, PAGES_PER_SECTION, Pfn};
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::sync::{AtomicBool, AtomicIsize, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
@@ -100,14 +101,19 @@ impl Zone {
     }
 
     /// Whether the lists of threads may hold one block of order 9 more; then it counts as granted.
-    pub(crate) fn grant_huge(&self) -> bool {
+    pub(crate) fn grant_huge(&self, budget: &Budget) -> bool {
         let more = |held| (held < MAX_HUGE_ON_LISTS).then_some(held + 1);
         self.huge_on_lists.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+            && (budget.take(PAGEBLOCK_SIZE) || {
+                self.huge_on_lists.fetch_sub(1, Ordering::Relaxed);
+                false
+            })
     }
 
-    /// A grant for a block of order 9 is not needed any more.
-    pub(crate) fn end_huge(&self) {
-        self.huge_on_lists.fetch_sub(1, Ordering::Relaxed);
+    /// So many grants for blocks of order 9 are not needed any more.
+    pub(crate) fn end_huge(&self, budget: &Budget, grants: u32) {
+        self.huge_on_lists.fetch_sub(grants as isize, Ordering::Relaxed);
+        budget.put(grants as usize * PAGEBLOCK_SIZE);
     }
 
     #[inline]

@@ -186,6 +186,11 @@ impl SizeClass {
         (usize::from(self.sheaf) >> (2 * (MAX_LEVEL - level.min(MAX_LEVEL)))).max(least)
     }
 
+    /// Bytes that a main and a spare sheaf hold at this growth level.
+    pub(crate) fn cost(&self, level: u8) -> usize {
+        2 * self.sheaf_at(level) * self.size as usize
+    }
+
     /// Whether an object is a run of pages of its own.
     pub(crate) fn is_large(&self) -> bool {
         self.size as usize > MAX_SMALL

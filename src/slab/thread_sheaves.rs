@@ -5,7 +5,7 @@
 //! swap on the slow path.
 //!
 //! Growth: a miss at a small sheaf brings one four times as large, up to the class's full size, as far as the
-//! instance's budget goes. Only full-size sheaves go through the barn.
+//! instance's budget goes, which pays for the main and for the spare sheaf. Only full-size sheaves go through the barn.
 
 use core::ptr::NonNull;
 
@@ -279,21 +279,21 @@ impl<'a> Sheaves<'a> {
         }
     }
 
-    /// Bytes that the thread has paid for its main sheaf.
-    pub(crate) fn paid(self, info: &SizeClass) -> usize {
-        if self.rest().main.load(Ordering::Relaxed).is_null() {
-            return 0;
+    /// Gives back what the thread has paid for its sheaves: they are gone, or about to be.
+    pub(crate) fn refund(self, budget: &Budget) {
+        let info = &CLASSES[self.class];
+        if !self.rest().main.load(Ordering::Relaxed).is_null() {
+            budget.put(info.cost(self.rest().level.load(Ordering::Relaxed)));
         }
-        info.sheaf_at(self.rest().level.load(Ordering::Relaxed)) * info.size as usize
     }
 
     /// Pays for the next level of growth: the level, and the bytes that it cost. `None` where the budget refuses.
-    /// A thread with a main sheaf has paid for one of its level, whatever the sheaf is that it uses.
+    /// A thread with a main sheaf has paid for its level, whatever the sheaves are that it uses.
     fn pay(self, first: bool, miss: &Miss<'_, '_>) -> Option<(u8, usize)> {
         let info = &CLASSES[miss.class];
         let level = self.rest().level.load(Ordering::Relaxed);
-        let (to, paid) = if first { (level, 0) } else { ((level + 1).min(MAX_LEVEL), info.sheaf_at(level)) };
-        let bytes = (info.sheaf_at(to) - paid) * info.size as usize;
+        let (to, paid) = if first { (level, 0) } else { ((level + 1).min(MAX_LEVEL), info.cost(level)) };
+        let bytes = info.cost(to) - paid;
         if first && !info.is_large() {
             // Granted in any case: without a sheaf every object would meet the node's lock.
             miss.budget.take_always(bytes);
@@ -407,11 +407,8 @@ impl<'a> Sheaves<'a> {
 
     /// Puts everything back into the slabs and the sheaves into the pool. The owner's, or a dead thread's.
     pub(crate) fn flush(self, miss: &mut Miss<'_, '_>) {
+        self.refund(miss.budget);
         let main = self.detach_main();
-        let info = &CLASSES[miss.class];
-        if main.is_some() {
-            miss.budget.put(info.sheaf_at(self.rest().level.load(Ordering::Relaxed)) * info.size as usize);
-        }
         self.rest().level.store(0, Ordering::Relaxed);
         for sheaf in [main, self.take_spare()].into_iter().flatten() {
             let sheaf = miss.emptied(sheaf);
