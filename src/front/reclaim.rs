@@ -6,6 +6,7 @@
 
 use super::state::State;
 use super::thread::ThreadCache;
+use crate::page::purge::Within;
 use crate::slab::size_class::ALL_CLASSES;
 use crate::slab::thread_sheaves::flush_barn;
 use crate::sys::sync::{AtomicU32, AtomicUsize, Ordering};
@@ -87,7 +88,7 @@ impl State {
     /// Gives back all that can be given back. Returns its bytes.
     pub(crate) fn trim(&self, cache: Option<&ThreadCache>) -> usize {
         self.drain_all(cache);
-        self.zone.purge_all() + self.zone.purge_within()
+        self.zone.purge_all() + self.zone.purge_within(Within::All)
     }
 
     /// After a free that went past the thread's sheaves, which have room for `objects` more: where much is free and
@@ -145,7 +146,7 @@ impl State {
         self.zone.purge_excess();
         self.relief.done(self.zone.used_pages());
         if self.zone.is_pressed() {
-            self.zone.purge_within();
+            self.zone.purge_within(Within::Worth);
         }
     }
 

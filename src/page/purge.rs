@@ -30,6 +30,30 @@ const ALL_FROM: usize = PAGEBLOCK_PAGES / 8 * 7;
 /// Pageblocks that one hold of the lock looks into.
 const SCAN: usize = 16;
 
+/// How much of pageblocks in use goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Within {
+    /// What is worth it by itself: blocks of 64 KiB and more, of hugepages only where three quarters are free, and all
+    /// where seven eighths are.
+    Worth,
+    /// All that is free, as somebody asked for, but for hugepages of which less than half is.
+    All,
+}
+
+impl Within {
+    /// The smallest order that is given back of a pageblock with `free` free pages, `None` for nothing.
+    fn least_order(self, free: usize, huge: bool) -> Option<Order> {
+        let (split_from, all_from) = match self {
+            Self::Worth => (SPLIT_FROM, ALL_FROM),
+            Self::All => (PAGEBLOCK_PAGES / 2, 1),
+        };
+        if !(1..PAGEBLOCK_PAGES).contains(&free) || huge && free < split_from {
+            return None;
+        }
+        Some(if free >= all_from { Order::covering(map::os_page_size() / PAGE_SIZE) } else { LEAST_ORDER })
+    }
+}
+
 /// Blocks on their way back to the system.
 struct Batch {
     blocks: [Option<FreeBlock>; BATCH],
@@ -76,7 +100,7 @@ impl Zone {
         };
         self.purge(keep, |purging| Some(purging.lock()));
         if self.above_limit(&self.lock()) > 0 {
-            self.purge_within();
+            self.purge_within(Within::All);
         }
     }
 
@@ -117,10 +141,9 @@ impl Zone {
         }
     }
 
-    /// Gives back free pages of pageblocks that are in use: blocks of 64 KiB and more; of those that are hugepages only
-    /// where three quarters are free, since that splits them; where seven eighths are free, all. Returns their bytes.
+    /// Gives back free pages of pageblocks that are in use. Returns their bytes.
     #[cold]
-    pub(crate) fn purge_within(&self) -> usize {
+    pub(crate) fn purge_within(&self, within: Within) -> usize {
         let mut purged = 0;
         for section in sections() {
             let mut next = 0;
@@ -131,7 +154,7 @@ impl Zone {
                     let mut buddy = self.lock();
                     let to = (next + SCAN).min(PAGEBLOCKS_PER_SECTION);
                     while next < to && batch.length == 0 {
-                        buddy.isolate_within(section.add(next * PAGEBLOCK_PAGES), &mut batch);
+                        buddy.isolate_within(section.add(next * PAGEBLOCK_PAGES), within, &mut batch);
                         // A pageblock with more than one batch holds is looked at again.
                         next += usize::from(batch.has_room());
                     }
@@ -193,18 +216,13 @@ impl Buddy {
     }
 
     /// Isolates what is worth giving back of a pageblock that is partly in use, as far as the batch has room.
-    fn isolate_within(&mut self, first: Pfn, batch: &mut Batch) {
+    fn isolate_within(&mut self, first: Pfn, within: Within, batch: &mut Batch) {
         let pageblock = MemMap.pageblock(first);
         let free = pageblock.free();
-        let worth = pageblock.zone() == self.zone
-            && !pageblock.hugetlb()
-            && (1..PAGEBLOCK_PAGES).contains(&free)
-            && (!pageblock.huge() || free >= SPLIT_FROM);
-        if !worth {
+        if pageblock.zone() != self.zone || pageblock.hugetlb() {
             return;
         }
-        let least =
-            if free >= ALL_FROM { Order::covering(map::os_page_size() / PAGE_SIZE) } else { LEAST_ORDER };
+        let Some(least) = within.least_order(free, pageblock.huge()) else { return };
         let (mut index, mut left) = (0, free);
         while left > 0 && index < PAGEBLOCK_PAGES && batch.has_room() {
             let page = first.add(index);
