@@ -36,6 +36,8 @@ pub struct Config {
     /// Whether orders 1-3 and 9 stay on the page lists of threads, or only order 0
     /// (`PCPMALLOC_PCP_HIGH_ORDERS`).
     pub pcp_high_orders: bool,
+    /// Whether pageblocks are grouped by how long their memory is likely to stay (`PCPMALLOC_GROUP_BY_MOBILITY`).
+    pub group_by_mobility: bool,
     /// Whether the heap's state is printed to stderr at exit (`PCPMALLOC_VERBOSE`).
     pub verbose: bool,
     /// The most pages that a thread's page lists hold, order 9 not counted; 0 lets it follow demand
@@ -58,6 +60,7 @@ impl Config {
             hugepages: Hugepages::Thp,
             foreign: Foreign::Abort,
             pcp_high_orders: true,
+            group_by_mobility: true,
             verbose: false,
             pcp_high: 0,
             pcp_batch: 0,

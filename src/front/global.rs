@@ -131,6 +131,15 @@ impl PcpMalloc {
         self
     }
 
+    /// Whether pageblocks are grouped by how long their memory is likely to stay, as by default: slabs in some, runs of
+    /// pages in others (Linux: `page_group_by_mobility_disabled`). Off, less memory becomes whole pageblocks again; it is
+    /// there to be compared. Variable: `PCPMALLOC_GROUP_BY_MOBILITY`.
+    #[must_use]
+    pub const fn group_by_mobility(mut self, on: bool) -> Self {
+        self.config.group_by_mobility = on;
+        self
+    }
+
     /// Bytes of free memory that stay mapped whatever the heap's size; 8 MiB by default. Variable:
     /// `PCPMALLOC_SLACK`.
     #[must_use]

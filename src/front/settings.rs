@@ -18,7 +18,7 @@ struct Knob {
     read: fn(&mut Config, &[u8]) -> Option<()>,
 }
 
-const KNOBS: [Knob; 8] = [
+const KNOBS: [Knob; 9] = [
     Knob {
         name: c"PCPMALLOC_HUGEPAGES",
         takes: "thp, hugetlb or off",
@@ -57,6 +57,15 @@ const KNOBS: [Knob; 8] = [
         default: "1",
         read: |config, value| {
             config.pcp_high_orders = switch(value)?;
+            Some(())
+        },
+    },
+    Knob {
+        name: c"PCPMALLOC_GROUP_BY_MOBILITY",
+        takes: "1 or 0",
+        default: "1",
+        read: |config, value| {
+            config.group_by_mobility = switch(value)?;
             Some(())
         },
     },
@@ -195,6 +204,7 @@ mod tests {
         assert_eq!(read(c"PCPMALLOC_PCP_HIGH", b"1000").unwrap().pcp_high, 1000);
         assert_eq!(read(c"PCPMALLOC_PCP_BATCH", b"31").unwrap().pcp_batch, 31);
         assert!(!read(c"PCPMALLOC_PCP_HIGH_ORDERS", b"0").unwrap().pcp_high_orders);
+        assert!(!read(c"PCPMALLOC_GROUP_BY_MOBILITY", b"0").unwrap().group_by_mobility);
         assert_eq!(read(c"PCPMALLOC_SLACK", b"1M").unwrap().slack, 1 << 20);
         assert_eq!(read(c"PCPMALLOC_LIMIT", b"1G").unwrap().limit, 1 << 30);
         assert!(read(c"PCPMALLOC_VERBOSE", b"1").unwrap().verbose);

@@ -108,6 +108,8 @@ pub(crate) struct Buddy {
     /// Those mappings, by their first page.
     pub(crate) dedicated: List,
     pub(crate) zone: u16,
+    /// Whether pageblocks have migratetypes; else all are Movable.
+    pub(crate) group_by_mobility: bool,
     pub(crate) events: ZoneEvents,
 }
 
@@ -126,6 +128,7 @@ impl Buddy {
             dedicated_pages: 0,
             dedicated: List::EMPTY,
             zone,
+            group_by_mobility: true,
             events: ZoneEvents::ZERO,
         }
     }

@@ -29,6 +29,7 @@ impl Buddy {
         migratetype: Migratetype,
         mode: &mut Mode,
     ) -> Option<FreeBlock> {
+        let migratetype = if self.group_by_mobility { migratetype } else { Migratetype::Movable };
         if *mode < Mode::Steal {
             if let Some(block) = self.take(order, migratetype) {
                 return Some(block);

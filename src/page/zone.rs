@@ -97,6 +97,7 @@ impl Zone {
         self.slack_pages.store(config.slack / PAGE_SIZE, Ordering::Relaxed);
         self.hugepages.store(config.hugepages as u8, Ordering::Relaxed);
         self.high_orders.store(config.pcp_high_orders, Ordering::Relaxed);
+        self.buddy.lock().group_by_mobility = config.group_by_mobility;
         self.update_batch();
     }
 
