@@ -64,6 +64,8 @@ pub struct ZoneEvents {
     pub purge_pages: u64,
     /// Pageblocks given back before that were wanted again.
     pub refault: u64,
+    /// Pages given back within pageblocks that were wanted again.
+    pub refault_pages: u64,
     /// Pageblocks filled with small pages that became hugepages.
     pub collapse: u64,
 }
@@ -80,6 +82,7 @@ impl ZoneEvents {
         purge_failed: 0,
         purge_pages: 0,
         refault: 0,
+        refault_pages: 0,
         collapse: 0,
     };
 }
@@ -99,8 +102,9 @@ pub(crate) struct Buddy {
     /// Blocks that are being given back, and their pages. Nothing is served from them meanwhile.
     pub(crate) isolated: List,
     pub(crate) isolated_pages: usize,
-    /// What purged memory that was wanted again adds to the watermark.
+    /// What memory that was given back and is wanted again adds to what may stay: pageblocks, and pages within others.
     pub(crate) boost: Boost,
+    pub(crate) boost_within: Boost,
     /// No giving back below this many dirty pageblocks: the system refused to take some.
     pub(crate) purge_from: usize,
     /// Pages in mappings of their own.
@@ -124,6 +128,7 @@ impl Buddy {
             isolated: List::EMPTY,
             isolated_pages: 0,
             boost: Boost::NONE,
+            boost_within: Boost::NONE,
             purge_from: 0,
             dedicated_pages: 0,
             dedicated: List::EMPTY,
@@ -285,7 +290,7 @@ impl Buddy {
             let pageblock = MemMap.pageblock(block.pfn().add(start));
             if pageblock.purged() {
                 pageblock.set_purged(false);
-                self.boost.wanted_again += 1;
+                self.boost.wanted_again += PAGEBLOCK_PAGES;
                 self.events.refault += 1;
             }
         }
@@ -311,8 +316,18 @@ impl Buddy {
             self.insert(upper);
             block = lower;
         }
-        self.count_taken(&block);
+        self.hand_out(&block);
         block
+    }
+
+    /// Counts the pages of a block that somebody wants as free no longer.
+    pub(crate) fn hand_out(&mut self, block: &FreeBlock) {
+        // Clean memory of a pageblock of which parts were given back is such a part.
+        if block.zeroed() && MemMap.pageblock(block.pfn()).split() {
+            self.boost_within.wanted_again += block.pages();
+            self.events.refault_pages += block.pages() as u64;
+        }
+        self.count_taken(block);
     }
 
     /// Counts the block's pages as free no longer.

@@ -255,6 +255,11 @@ impl Pageblock {
         self.set_split(false);
     }
 
+    /// Whether parts of it were given back since it was whole.
+    pub(crate) fn split(&self) -> bool {
+        self.has_flag(FLAG_SPLIT)
+    }
+
     /// Notes whether parts of it were given back.
     pub(crate) fn set_split(&self, split: bool) {
         self.set_flag(FLAG_SPLIT, split);

@@ -62,7 +62,7 @@ impl Buddy {
         let (mut start, mut zeroed, mut before) = (block.pfn(), true, 0);
         while let Some(head) = self.free_block_before(start) {
             let part = self.take_block(head);
-            self.count_taken(&part);
+            self.hand_out(&part);
             (start, zeroed, before) = (head, zeroed && part.zeroed(), before + part.pages());
             if before >= pages {
                 let rest = before - pages;
@@ -221,7 +221,7 @@ impl Buddy {
             let block = self.take_block(next);
             let whole = block.order() >= Order::PAGEBLOCK;
             let block = if whole { self.hand_out_whole(block) } else { block };
-            self.count_taken(&block);
+            self.hand_out(&block);
             let used = block.pages().min(left);
             zeroed &= block.zeroed();
             left -= used;

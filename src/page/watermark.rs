@@ -6,8 +6,8 @@
 //! high watermark gives back until the low one, half of it, is reached; `trim` goes down to the min, which is
 //! nothing.
 //!
-//! Pageblocks that were given back and are wanted again raise the high watermark by as much (Linux:
-//! `watermark_boost`). Each second in which none was halves the boost; it is looked at only where it decides.
+//! Memory that was given back and is wanted again raises the bound of its kind by as much (Linux: `watermark_boost`).
+//! Each second in which none was halves the boost; it is looked at only where it decides.
 #![forbid(unsafe_code)]
 
 use super::buddy::Buddy;
@@ -23,11 +23,11 @@ const BOOST_SLACKS: usize = 8;
 /// The boost halves once in so many milliseconds.
 const BOOST_HALVES_MS: u64 = 1000;
 
-/// What is added to the watermark for pageblocks that were given back too early.
+/// What is added to a bound for memory that was given back too early.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Boost {
-    /// Pageblocks given back and taken again since somebody last looked.
+    /// Pages given back and taken again since somebody last looked.
     pub(crate) wanted_again: usize,
     pages: usize,
     /// When it last grew or was halved.
@@ -41,12 +41,11 @@ impl Boost {
     fn look(&mut self, now_ms: u64, most: usize) -> usize {
         let halvings = now_ms.saturating_sub(self.at_ms) / BOOST_HALVES_MS;
         if halvings > 0 {
-            self.pages =
-                self.pages.checked_shr(halvings as u32).unwrap_or(0) / PAGEBLOCK_PAGES * PAGEBLOCK_PAGES;
+            self.pages = self.pages.checked_shr(halvings.min(64) as u32).unwrap_or(0);
             self.at_ms = now_ms;
         }
         if self.wanted_again > 0 {
-            self.pages = (self.pages + self.wanted_again * PAGEBLOCK_PAGES).min(most);
+            self.pages = (self.pages + self.wanted_again).min(most);
             self.wanted_again = 0;
             self.at_ms = now_ms;
         }
@@ -66,17 +65,19 @@ impl Zone {
         bound.min(self.limit_pages().saturating_sub(buddy.used_pages()))
     }
 
+    /// What the boost adds to a bound that `pages` pages may exceed.
+    fn boost(&self, boost: &mut Boost, bound: usize, pages: usize) -> usize {
+        if pages <= bound || !boost.is_of_interest() {
+            return 0;
+        }
+        boost.look(clock_ms(), self.slack_pages.load(Ordering::Relaxed).saturating_mul(BOOST_SLACKS))
+    }
+
     /// Pageblocks that may stay wholly free and backed before some are given back.
     fn high(&self, buddy: &mut Buddy) -> usize {
         let bound = self.bound(buddy);
-        let boost = if bound < buddy.dirty_pages() && buddy.boost.is_of_interest() {
-            buddy
-                .boost
-                .look(clock_ms(), self.slack_pages.load(Ordering::Relaxed).saturating_mul(BOOST_SLACKS))
-        } else {
-            0
-        };
-        (bound + boost) / PAGEBLOCK_PAGES
+        let dirty = buddy.dirty_pages();
+        (bound + self.boost(&mut buddy.boost, bound, dirty)) / PAGEBLOCK_PAGES
     }
 
     /// Pageblocks at which giving back stops.
@@ -86,7 +87,8 @@ impl Zone {
 
     /// Looks where the zone stands, after something was freed. Whether wholly free pageblocks are to be given back.
     pub(super) fn is_above_high(&self, buddy: &mut Buddy) -> bool {
-        let pressed = buddy.backed_pages > self.bound(buddy);
+        let (bound, backed) = (self.bound(buddy), buddy.backed_pages);
+        let pressed = backed > bound + self.boost(&mut buddy.boost_within, bound, backed);
         if pressed {
             self.used_when_pressed.store(buddy.used_pages(), Ordering::Relaxed);
         }
@@ -135,17 +137,15 @@ mod tests {
     fn the_boost_grows_with_what_was_wanted_again_and_halves_each_second() {
         let mut boost = Boost::NONE;
         assert!(!boost.is_of_interest());
-        boost.wanted_again = 6;
+        boost.wanted_again = 600;
         assert!(boost.is_of_interest());
-        assert_eq!(boost.look(10_000, 1 << 20), 6 * PAGEBLOCK_PAGES);
-        assert_eq!(boost.look(10_999, 1 << 20), 6 * PAGEBLOCK_PAGES);
-        assert_eq!(boost.look(11_000, 1 << 20), 3 * PAGEBLOCK_PAGES);
-        // Whole pageblocks only, and nothing is left in the end.
-        assert_eq!(boost.look(12_500, 1 << 20), PAGEBLOCK_PAGES);
-        assert_eq!(boost.look(13_500, 1 << 20), 0);
-        assert!(!boost.is_of_interest());
-        boost.wanted_again = 6;
-        assert_eq!(boost.look(14_000, 4 * PAGEBLOCK_PAGES), 4 * PAGEBLOCK_PAGES);
+        assert_eq!(boost.look(10_000, 1 << 20), 600);
+        assert_eq!(boost.look(10_999, 1 << 20), 600);
+        assert_eq!(boost.look(11_000, 1 << 20), 300);
+        assert_eq!(boost.look(12_500, 1 << 20), 150);
+        boost.wanted_again = 600;
+        assert_eq!(boost.look(12_600, 700), 700);
         assert_eq!(boost.look(u64::MAX, 1 << 20), 0);
+        assert!(!boost.is_of_interest());
     }
 }

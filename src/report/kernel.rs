@@ -170,6 +170,7 @@ fn write_events(state: &State, out: &mut impl Write) -> fmt::Result {
         ("purge_failed", zone.purge_failed),
         ("purge_pages", zone.purge_pages),
         ("refault", zone.refault),
+        ("refault_pages", zone.refault_pages),
         ("collapse", zone.collapse),
         ("alloc_miss", alloc_misses),
         ("free_miss", free_misses),
