@@ -166,6 +166,7 @@ fn right_settings_say_nothing() {
         ("PCPMALLOC_PCP_HIGH_ORDERS", "1"),
         ("PCPMALLOC_SLACK", "12M"),
         ("PCPMALLOC_LIMIT", "4G"),
+        ("PCPMALLOC_LIMIT", "50%"),
         ("PCPMALLOC_VERBOSE", "0"),
     ];
     for setting in right {

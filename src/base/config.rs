@@ -51,6 +51,9 @@ pub struct Config {
     pub slack: usize,
     /// Bytes that may be in use, caches of threads included, `usize::MAX` for no limit (`PCPMALLOC_LIMIT`).
     pub limit: usize,
+    /// Per cent of the memory that the process may have, its cgroup's limit or else the machine's, that may be in
+    /// use; 0 for no such limit (`PCPMALLOC_LIMIT`). Of two limits the smaller one holds.
+    pub limit_percent: u8,
 }
 
 impl Config {
@@ -66,6 +69,7 @@ impl Config {
             pcp_batch: 0,
             slack: 8 << 20,
             limit: usize::MAX,
+            limit_percent: 0,
         }
     }
 }

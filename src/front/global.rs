@@ -156,6 +156,16 @@ impl PcpMalloc {
         self
     }
 
+    /// As `limit`, in per cent, 1 to 100, of the memory that the process may have when it starts: the limit of its
+    /// cgroup or of one above it, or else the machine's memory. Of two limits the smaller one holds. Leave room for
+    /// what is not in use but there: the slack, what hugepages back beside what is in use, and the program's own code
+    /// and data. Variable: `PCPMALLOC_LIMIT`.
+    #[must_use]
+    pub const fn limit_percent(mut self, percent: u8) -> Self {
+        self.config.limit_percent = percent;
+        self
+    }
+
     /// Whether buddyinfo, slabinfo and zoneinfo are printed to stderr when the process ends.
     /// Variable: `PCPMALLOC_VERBOSE`.
     #[must_use]

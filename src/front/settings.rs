@@ -80,10 +80,13 @@ const KNOBS: [Knob; 9] = [
     },
     Knob {
         name: c"PCPMALLOC_LIMIT",
-        takes: "a size above 0 in bytes, or with K, M or G",
+        takes: "a size above 0 in bytes, or with K, M or G, or 1% to 100%",
         default: "no limit",
         read: |config, value| {
-            config.limit = size(value).filter(|bytes| *bytes > 0)?;
+            (config.limit, config.limit_percent) = match value.strip_suffix(b"%") {
+                Some(percent) => (usize::MAX, number(percent).filter(|of| (1..=100).contains(of))? as u8),
+                None => (size(value).filter(|bytes| *bytes > 0)?, 0),
+            };
             Some(())
         },
     },
@@ -207,6 +210,13 @@ mod tests {
         assert!(!read(c"PCPMALLOC_GROUP_BY_MOBILITY", b"0").unwrap().group_by_mobility);
         assert_eq!(read(c"PCPMALLOC_SLACK", b"1M").unwrap().slack, 1 << 20);
         assert_eq!(read(c"PCPMALLOC_LIMIT", b"1G").unwrap().limit, 1 << 30);
+        for (value, percent) in [(&b"1%"[..], 1), (b"90%", 90), (b"100%", 100)] {
+            let config = read(c"PCPMALLOC_LIMIT", value).unwrap();
+            assert_eq!((config.limit, config.limit_percent), (usize::MAX, percent));
+        }
+        for wrong in [&b"%"[..], b"0%", b"101%", b"90.5%", b"90 %", b"-1%", b"1M%", b"90%%", b"0"] {
+            assert_eq!(read(c"PCPMALLOC_LIMIT", wrong), None, "{wrong:?}");
+        }
         assert!(read(c"PCPMALLOC_VERBOSE", b"1").unwrap().verbose);
         assert_eq!(read(c"PCPMALLOC_FOREIGN", b"forward").unwrap().foreign, Foreign::Forward);
         for knob in &KNOBS {

@@ -15,6 +15,7 @@ use crate::page::meta::Meta;
 use crate::page::zone::Zone;
 use crate::slab::kmem_cache::KmemCaches;
 use crate::slab::sheaf::SheafPool;
+use crate::sys::bug::Line;
 use crate::sys::env;
 use crate::sys::lock::Lock;
 use crate::sys::sync::{AtomicBool, AtomicU32, Ordering};
@@ -72,6 +73,7 @@ impl State {
     }
 
     pub(crate) fn configure(&self, config: &Config) {
+        let config = &Config { limit: config.limit.min(limit_of_percent(config.limit_percent)), ..*config };
         self.zone.configure(config);
         // What idle threads keep in their main sheaves nobody can take: a limit must not be used up by it.
         let most = config.limit / LIMIT_PART;
@@ -97,11 +99,7 @@ impl State {
 
     #[cold]
     fn ask(&self) {
-        let memory = match (env::total_memory(), env::cgroup_limit()) {
-            (0, None) => return,
-            (0, Some(limit)) => limit,
-            (total, limit) => limit.map_or(total, |limit| limit.min(total)),
-        };
+        let Some(memory) = env::usable_memory() else { return };
         let budget = (memory / BUDGET_PART).min(self.zone.limit_pages() / LIMIT_PART * PAGE_SIZE);
         if budget >= FIRST_BUDGET {
             self.budget.put(budget - FIRST_BUDGET);
@@ -126,5 +124,21 @@ impl State {
         self.pool.fork_release();
         self.slabs.fork_release();
         self.threads.fork_release();
+    }
+}
+
+/// Bytes that this many per cent of the process's memory are; no limit for 0. Only with a number are files read.
+fn limit_of_percent(percent: u8) -> usize {
+    if percent == 0 {
+        return usize::MAX;
+    }
+    match env::usable_memory() {
+        Some(memory) => (memory / 100).saturating_mul(percent.into()),
+        None => {
+            Line::new()
+                .text("a limit in per cent: neither a cgroup nor the machine says of how much; no limit")
+                .print();
+            usize::MAX
+        }
     }
 }

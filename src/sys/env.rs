@@ -36,9 +36,16 @@ pub(crate) fn total_memory() -> usize {
     (info.totalram as usize).saturating_mul(info.mem_unit as usize)
 }
 
+/// Bytes of memory that this process may have: its cgroup's limit, or the machine's memory where that is less.
+/// `None` where neither is known. Opens files, closes them, keeps none.
+pub(crate) fn usable_memory() -> Option<usize> {
+    let total = Some(total_memory()).filter(|total| *total > 0);
+    total.into_iter().chain(cgroup_limit()).min()
+}
+
 /// The memory limit of this process's cgroup in bytes (v2's memory.max, else v1's), `None` where there is
 /// none or it cannot be read. Opens files, closes them, keeps none.
-pub(crate) fn cgroup_limit() -> Option<usize> {
+fn cgroup_limit() -> Option<usize> {
     let mut membership = [0; 1024];
     let membership = read_file(c"/proc/self/cgroup", &mut membership)?;
     let mut limit: Option<usize> = None;
@@ -107,9 +114,8 @@ mod tests {
     #[test]
     fn the_machine_has_memory() {
         assert!(total_memory() > 64 << 20);
-        if let Some(limit) = cgroup_limit() {
-            assert!(limit > 0);
-        }
+        assert!(usable_memory().is_some_and(|memory| 0 < memory && memory <= total_memory()));
+        assert!(cgroup_limit().is_none_or(|limit| limit > 0));
     }
 
     #[test]
