@@ -54,6 +54,9 @@ pub struct Config {
     /// Per cent of the memory that the process may have, its cgroup's limit or else the machine's, that may be in
     /// use; 0 for no such limit (`PCPMALLOC_LIMIT`). Of two limits the smaller one holds.
     pub limit_percent: u8,
+    /// Milliseconds from one look of the background thread to the next, 0 for no such thread. The process's: in the
+    /// settings of an instance it says nothing (`PCPMALLOC_BACKGROUND`).
+    pub background: u32,
 }
 
 impl Config {
@@ -70,6 +73,7 @@ impl Config {
             slack: 8 << 20,
             limit: usize::MAX,
             limit_percent: 0,
+            background: 0,
         }
     }
 }

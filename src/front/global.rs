@@ -6,7 +6,7 @@ use core::ptr::{NonNull, null_mut};
 use super::alloc::{Request, free_class, small_class};
 use super::registry::GLOBAL_ID;
 use super::state::State;
-use super::{fork, misuse, settings, thread};
+use super::{background, fork, misuse, settings, thread};
 use crate::base::config::{Config, Foreign, Hugepages};
 use crate::sys::foreign::BrkHeap;
 use crate::sys::sync::{AtomicU32, AtomicUsize, Ordering};
@@ -50,7 +50,9 @@ fn start(config: &Config) {
     let brk = BrkHeap::now();
     BRK_START.store(brk.start, Ordering::Relaxed);
     BRK_END.store(brk.end, Ordering::Relaxed);
-    GLOBAL.configure(&settings::from_environment(*config));
+    let config = settings::from_environment(*config);
+    GLOBAL.configure(&config);
+    background::configure(&config);
     if let Some(key) = ExitKey::new(thread::on_exit) {
         EXIT_KEY.store(key.number() + 1, Ordering::Relaxed);
     }
@@ -163,6 +165,16 @@ impl PcpMalloc {
     #[must_use]
     pub const fn limit_percent(mut self, percent: u8) -> Self {
         self.config.limit_percent = percent;
+        self
+    }
+
+    /// Milliseconds between two looks of a background thread at the heap, and at every [`Instance`](crate::Instance):
+    /// where nothing has happened since the last one, all free memory goes back to the system, else half of what is
+    /// above half of the slack. The thread starts once the heap has grown past 8 MiB, and again in a fork's child; it
+    /// ends with the main thread. 0, the default, is no thread. Variable: `PCPMALLOC_BACKGROUND`.
+    #[must_use]
+    pub const fn background(mut self, ms: u32) -> Self {
+        self.config.background = ms;
         self
     }
 

@@ -18,7 +18,7 @@ struct Knob {
     read: fn(&mut Config, &[u8]) -> Option<()>,
 }
 
-const KNOBS: [Knob; 9] = [
+const KNOBS: [Knob; 10] = [
     Knob {
         name: c"PCPMALLOC_HUGEPAGES",
         takes: "thp, hugetlb or off",
@@ -87,6 +87,15 @@ const KNOBS: [Knob; 9] = [
                 Some(percent) => (usize::MAX, number(percent).filter(|of| (1..=100).contains(of))? as u8),
                 None => (size(value).filter(|bytes| *bytes > 0)?, 0),
             };
+            Some(())
+        },
+    },
+    Knob {
+        name: c"PCPMALLOC_BACKGROUND",
+        takes: "a number of milliseconds up to 86400000, or 0 for none",
+        default: "0",
+        read: |config, value| {
+            config.background = number(value).filter(|ms| *ms <= 86_400_000)? as u32;
             Some(())
         },
     },
@@ -217,6 +226,8 @@ mod tests {
         for wrong in [&b"%"[..], b"0%", b"101%", b"90.5%", b"90 %", b"-1%", b"1M%", b"90%%", b"0"] {
             assert_eq!(read(c"PCPMALLOC_LIMIT", wrong), None, "{wrong:?}");
         }
+        assert_eq!(read(c"PCPMALLOC_BACKGROUND", b"86400000").unwrap().background, 86_400_000);
+        assert_eq!(read(c"PCPMALLOC_BACKGROUND", b"86400001"), None);
         assert!(read(c"PCPMALLOC_VERBOSE", b"1").unwrap().verbose);
         assert_eq!(read(c"PCPMALLOC_FOREIGN", b"forward").unwrap().foreign, Foreign::Forward);
         for knob in &KNOBS {

@@ -6,6 +6,8 @@
 //! docs/ARCHITECTURE.md; only `fork.rs` holds more.
 #![forbid(unsafe_code)]
 
+use super::background;
+use super::decay::Seen;
 use super::reclaim::Relief;
 use super::thread::Threads;
 use crate::base::budget::Budget;
@@ -42,8 +44,12 @@ pub(crate) struct State {
     pub(crate) meta: Meta,
     pub(crate) budget: Budget,
     pub(crate) threads: Lock<Threads>,
-    /// Whether the budget was fitted to the machine.
+    /// Whether what a grown heap asks for was done: its budget, and the background thread.
     asked: AtomicBool,
+    /// Whether the budget was fitted to the machine.
+    fitted: AtomicBool,
+    /// What the background thread saw the last time.
+    pub(super) seen: Seen,
     pub(crate) verbose: AtomicBool,
     pub(crate) forward: AtomicBool,
     /// Times memory ran out and caches were emptied for it.
@@ -65,6 +71,8 @@ impl State {
             budget: Budget::new(FIRST_BUDGET as isize),
             threads: Lock::new(Threads::new()),
             asked: AtomicBool::new(false),
+            fitted: AtomicBool::new(false),
+            seen: Seen::new(),
             verbose: AtomicBool::new(false),
             forward: AtomicBool::new(false),
             reclaims: AtomicU32::new(0),
@@ -79,14 +87,15 @@ impl State {
         let most = config.limit / LIMIT_PART;
         if most < FIRST_BUDGET {
             self.budget.take_always(FIRST_BUDGET - most);
-            self.asked.store(true, Ordering::Relaxed);
+            self.fitted.store(true, Ordering::Relaxed);
         }
         self.verbose.store(config.verbose, Ordering::Relaxed);
         self.forward.store(config.foreign == crate::base::config::Foreign::Forward, Ordering::Relaxed);
     }
 
-    /// Fits the budget to the machine, once the heap is large enough for that to matter: reading the cgroup's
-    /// files would only slow small programs down.
+    /// Fits the budget to the machine and starts the background thread, once the heap is large enough for that to
+    /// matter: reading the cgroup's files would only slow small programs down. The caller holds no lock and is not
+    /// within its cache yet, since starting a thread allocates.
     #[inline]
     pub(crate) fn fit_budget(&self) {
         if self.zone.mapped_pages() >= ASK_FROM / PAGE_SIZE
@@ -97,8 +106,20 @@ impl State {
         }
     }
 
+    /// In a fork's child: the background thread is to be started again.
+    pub(crate) fn ask_again(&self) {
+        self.asked.store(false, Ordering::Relaxed);
+    }
+
     #[cold]
     fn ask(&self) {
+        if !self.fitted.swap(true, Ordering::Relaxed) {
+            self.fit();
+        }
+        background::start();
+    }
+
+    fn fit(&self) {
         let Some(memory) = env::usable_memory() else { return };
         let budget = (memory / BUDGET_PART).min(self.zone.limit_pages() / LIMIT_PART * PAGE_SIZE);
         if budget >= FIRST_BUDGET {
