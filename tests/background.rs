@@ -8,6 +8,7 @@ mod heap;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::group::Group;
 use common::native::{Face, compile, skipped};
 use heap::{Block, layout, memory};
 use pcpmalloc::{Config, Instance};
@@ -57,6 +58,37 @@ fn it_keeps_no_process_alive() {
     for ms in ["1", "3600000"] {
         with_period("leaves", Some(ms));
     }
+}
+
+/// Whether the kernel takes a trigger for memory pressure.
+fn has_pressure() -> bool {
+    let has = std::fs::read("/proc/pressure/memory").is_ok();
+    if !has {
+        skipped("memory pressure", "/proc/pressure/memory cannot be read here");
+    }
+    has
+}
+
+#[test]
+fn the_watchs_descriptors() {
+    let Some(program) = compile("background.c", &[]) else { return };
+    if has_pressure() {
+        let mut command = program.command(Face::Ours, &["watch"]);
+        program.passes_as(Face::Ours, command.env("PCPMALLOC_WATCH", "1").env("PCPMALLOC_BACKGROUND", "20"));
+    }
+}
+
+/// A slack that keeps everything, no ticks, and a group whose limit sinks below what is resident.
+#[test]
+fn memory_goes_when_it_is_short() {
+    let Some(program) = compile("background.c", &[]) else { return };
+    let Some(group) = Group::new(256 << 20) else {
+        return skipped("memory pressure in a cgroup", "no group can be made here");
+    };
+    let file = group.limit_file();
+    let mut command = program.command(Face::Ours, &["short", file.to_str().expect("a path in UTF-8")]);
+    command.env("PCPMALLOC_WATCH", "1").env("PCPMALLOC_SLACK", "1G");
+    program.passes_as(Face::Ours, group.enter(&mut command));
 }
 
 /// What other tests run without the thread, with it at its most frequent.

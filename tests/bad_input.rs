@@ -111,6 +111,7 @@ const WRONG: &Wrong<'_> = &[
     ("PCPMALLOC_SLACK", "12q"),
     ("PCPMALLOC_LIMIT", ""),
     ("PCPMALLOC_BACKGROUND", "1s"),
+    ("PCPMALLOC_WATCH", "on"),
     ("PCPMALLOC_VERBOSE", "7"),
     ("PCPMALLOC_FOREIGN", "x"),
 ];

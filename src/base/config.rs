@@ -57,6 +57,9 @@ pub struct Config {
     /// Milliseconds from one look of the background thread to the next, 0 for no such thread. The process's: in the
     /// settings of an instance it says nothing (`PCPMALLOC_BACKGROUND`).
     pub background: u32,
+    /// Whether that thread watches for memory pressure of the cgroup or the machine; the process's too
+    /// (`PCPMALLOC_WATCH`).
+    pub watch: bool,
 }
 
 impl Config {
@@ -74,6 +77,7 @@ impl Config {
             limit: usize::MAX,
             limit_percent: 0,
             background: 0,
+            watch: false,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What the background thread does with an instance at each of its ticks: free memory decays with time.
+//! What the background thread does with an instance: at each of its ticks free memory decays, and under memory
+//! pressure all of it goes.
 #![forbid(unsafe_code)]
 
 use super::state::State;
@@ -35,6 +36,12 @@ impl State {
             self.seen.settled.store(settled, Ordering::Relaxed);
         }
         self.seen.activity.store(self.activity(), Ordering::Relaxed);
+    }
+
+    /// Gives everything back, since the kernel says that memory is short.
+    pub(crate) fn give_way(&self) {
+        self.reclaims.fetch_add(1, Ordering::Relaxed);
+        self.trim(None);
     }
 
     /// A number that changes when memory goes in or out of the zone, or when any thread's sheaf runs full or empty.

@@ -178,6 +178,15 @@ impl PcpMalloc {
         self
     }
 
+    /// Whether a background thread (as for [`background`](Self::background), with or without its ticks) waits for the
+    /// kernel's word that memory is short, in the cgroup or on the machine, and gives all free memory back then, at
+    /// most once a second. It keeps up to four file descriptors, which close on exec. Variable: `PCPMALLOC_WATCH`.
+    #[must_use]
+    pub const fn watch(mut self, on: bool) -> Self {
+        self.config.watch = on;
+        self
+    }
+
     /// Whether buddyinfo, slabinfo and zoneinfo are printed to stderr when the process ends.
     /// Variable: `PCPMALLOC_VERBOSE`.
     #[must_use]

@@ -18,7 +18,7 @@ struct Knob {
     read: fn(&mut Config, &[u8]) -> Option<()>,
 }
 
-const KNOBS: [Knob; 10] = [
+const KNOBS: [Knob; 11] = [
     Knob {
         name: c"PCPMALLOC_HUGEPAGES",
         takes: "thp, hugetlb or off",
@@ -96,6 +96,15 @@ const KNOBS: [Knob; 10] = [
         default: "0",
         read: |config, value| {
             config.background = number(value).filter(|ms| *ms <= 86_400_000)? as u32;
+            Some(())
+        },
+    },
+    Knob {
+        name: c"PCPMALLOC_WATCH",
+        takes: "1 or 0",
+        default: "0",
+        read: |config, value| {
+            config.watch = switch(value)?;
             Some(())
         },
     },
@@ -228,6 +237,7 @@ mod tests {
         }
         assert_eq!(read(c"PCPMALLOC_BACKGROUND", b"86400000").unwrap().background, 86_400_000);
         assert_eq!(read(c"PCPMALLOC_BACKGROUND", b"86400001"), None);
+        assert!(read(c"PCPMALLOC_WATCH", b"1").unwrap().watch);
         assert!(read(c"PCPMALLOC_VERBOSE", b"1").unwrap().verbose);
         assert_eq!(read(c"PCPMALLOC_FOREIGN", b"forward").unwrap().foreign, Foreign::Forward);
         for knob in &KNOBS {

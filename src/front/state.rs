@@ -52,7 +52,7 @@ pub(crate) struct State {
     pub(super) seen: Seen,
     pub(crate) verbose: AtomicBool,
     pub(crate) forward: AtomicBool,
-    /// Times memory ran out and caches were emptied for it.
+    /// Times memory ran out, or was short on the machine, and caches were emptied for it.
     pub(crate) reclaims: AtomicU32,
     pub(crate) relief: Relief,
 }

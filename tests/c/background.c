@@ -5,6 +5,8 @@
 //   alone    as idle, without the setting: nothing goes, and there is one thread
 //   fork     a child has no such thread, gets its own with its next work, and its memory goes; and so its own child
 //   leaves   the main thread ends by pthread_exit, another goes on for a while, and then the process ends
+//   watch    with PCPMALLOC_WATCH: the descriptors of the library close on exec, and a fork's child has its own
+//   short    with PCPMALLOC_WATCH, in a cgroup: its limit, in the file named next, falls below what is resident
 //   unused   a small program: one thread
 #include "check.h"
 #include <pthread.h>
@@ -90,9 +92,67 @@ static void *goes_on(void *argument) {
     return argument;
 }
 
+// Descriptors above those of the standard streams; each must close on exec.
+static int descriptors(void) {
+    int count = 0;
+    for (int fd = 3; fd < 1000; fd++) {
+        int flags = fcntl(fd, F_GETFD);
+        CHECKF(flags < 0 || flags & FD_CLOEXEC, "%d stays open on exec", fd);
+        count += flags >= 0;
+    }
+    return count;
+}
+
+static int comes_to(int wanted) {
+    for (int i = 0; i < 200 && descriptors() != wanted; i++) pause_ms(10);
+    return descriptors() == wanted;
+}
+
+static void watches(int generation) {
+    // Whoever runs this may have left some open.
+    if (generation == 0) CHECK(close_range(3, 1000, 0) == 0);
+    CHECKF(descriptors() == 0, "%d descriptors after a fork", descriptors());
+    burst();
+    for (int i = 0; i < 200 && descriptors() == 0; i++) pause_ms(10);
+    pause_ms(50);
+    int kept = descriptors();
+    CHECKF(kept >= 2 && kept <= 4, "%d descriptors", kept);
+    if (generation < 2) in_child(watches, generation + 1);
+    CHECK(comes_to(kept) && threads() == 2);
+    if (generation == 0) {
+        // A program that closes what it does not know, and uses the numbers itself.
+        int mine[8], theirs[2];
+        CHECK(pipe2(theirs, O_CLOEXEC) == 0 && close_range(3, 1000, 0) == 0);
+        for (size_t i = 0; i < COUNT(mine); i++) CHECK((mine[i] = open("/dev/null", O_RDWR | O_CLOEXEC)) >= 0);
+        pid_t child = fork();
+        CHECK(child >= 0);
+        for (size_t i = 0; i < COUNT(mine); i++) CHECK(fcntl(mine[i], F_GETFD) >= 0);
+        if (child == 0) _exit(0);
+        int status;
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+        pause_ms(100);
+        burst();
+    }
+}
+
+static void grows_short(const char *limit_file) {
+    size_t before = resident();
+    burst();
+    CHECKF(resident() > before + 80 * MIB, "%zu KiB before, %zu after", before / KIB, resident() / KIB);
+    int fd = open(limit_file, O_WRONLY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    size_t after = 0;
+    for (int i = 0; i < 20; i++) {
+        // The kernel looks for memory before it answers.
+        (void)!write(fd, "67108864", 8);
+        if ((after = falls_below(before + 6 * MIB, 0)) <= before + 6 * MIB) break;
+    }
+    CHECKF(after <= before + 6 * MIB, "%zu KiB before, %zu after", before / KIB, after / KIB);
+}
+
 int main(int argc, char **argv) {
     check_start(argc, argv);
-    CHECK(argc == 3);
+    CHECK(argc >= 3);
     const char *what = argv[2];
     memset(object, 1, sizeof object);
     free(hide(malloc(10)));
@@ -118,6 +178,8 @@ int main(int argc, char **argv) {
         CHECK(pthread_create(&thread, NULL, goes_on, NULL) == 0);
         pthread_exit(NULL);
     }
+    if (strcmp(what, "watch") == 0) watches(0);
+    if (strcmp(what, "short") == 0) grows_short(argv[3]);
     if (strcmp(what, "unused") == 0) {
         free(hide(malloc(100 * KIB)));
         CHECK(threads() == 1);
