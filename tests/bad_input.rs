@@ -112,6 +112,7 @@ const WRONG: &Wrong<'_> = &[
     ("PCPMALLOC_LIMIT", ""),
     ("PCPMALLOC_BACKGROUND", "1s"),
     ("PCPMALLOC_WATCH", "on"),
+    ("PCPMALLOC_DUMP", "none"),
     ("PCPMALLOC_VERBOSE", "7"),
     ("PCPMALLOC_FOREIGN", "x"),
 ];
@@ -171,6 +172,8 @@ fn right_settings_say_nothing() {
         ("PCPMALLOC_LIMIT", "50%"),
         ("PCPMALLOC_BACKGROUND", "0"),
         ("PCPMALLOC_BACKGROUND", "20"),
+        ("PCPMALLOC_DUMP", "all"),
+        ("PCPMALLOC_DUMP", "used"),
         ("PCPMALLOC_VERBOSE", "0"),
     ];
     for setting in right {

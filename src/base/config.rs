@@ -25,6 +25,17 @@ pub enum Foreign {
     Forward = 1,
 }
 
+/// What a core dump holds of the heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Dump {
+    /// All of it, and no advice is given to the system.
+    All = 0,
+    /// Neither the allocator's records nor what was never used or was given back. Each border between the one and the
+    /// other splits a mapping, of which a process has 65,530.
+    Used = 1,
+}
+
 /// All knobs of an instance. Each has a builder method on [`PcpMalloc`](crate::PcpMalloc) and a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -60,6 +71,8 @@ pub struct Config {
     /// Whether that thread watches for memory pressure of the cgroup or the machine; the process's too
     /// (`PCPMALLOC_WATCH`).
     pub watch: bool,
+    /// What core dumps hold; the process's too (`PCPMALLOC_DUMP`).
+    pub dump: Dump,
 }
 
 impl Config {
@@ -78,6 +91,7 @@ impl Config {
             limit_percent: 0,
             background: 0,
             watch: false,
+            dump: Dump::All,
         }
     }
 }

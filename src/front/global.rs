@@ -7,8 +7,9 @@ use super::alloc::{Request, free_class, small_class};
 use super::registry::GLOBAL_ID;
 use super::state::State;
 use super::{background, fork, misuse, settings, thread};
-use crate::base::config::{Config, Foreign, Hugepages};
+use crate::base::config::{Config, Dump, Foreign, Hugepages};
 use crate::sys::foreign::BrkHeap;
+use crate::sys::map;
 use crate::sys::sync::{AtomicU32, AtomicUsize, Ordering};
 use crate::sys::thread::ExitKey;
 
@@ -51,6 +52,9 @@ fn start(config: &Config) {
     BRK_START.store(brk.start, Ordering::Relaxed);
     BRK_END.store(brk.end, Ordering::Relaxed);
     let config = settings::from_environment(*config);
+    if config.dump == Dump::Used {
+        map::dump_only_used();
+    }
     GLOBAL.configure(&config);
     background::configure(&config);
     if let Some(key) = ExitKey::new(thread::on_exit) {
@@ -184,6 +188,13 @@ impl PcpMalloc {
     #[must_use]
     pub const fn watch(mut self, on: bool) -> Self {
         self.config.watch = on;
+        self
+    }
+
+    /// What core dumps hold; [`Dump::All`] by default. Variable: `PCPMALLOC_DUMP`.
+    #[must_use]
+    pub const fn dump(mut self, dump: Dump) -> Self {
+        self.config.dump = dump;
         self
     }
 

@@ -4,7 +4,7 @@
 
 use core::ffi::CStr;
 
-use crate::base::config::{Config, Foreign, Hugepages};
+use crate::base::config::{Config, Dump, Foreign, Hugepages};
 use crate::sys::bug::Line;
 use crate::sys::env;
 
@@ -18,7 +18,7 @@ struct Knob {
     read: fn(&mut Config, &[u8]) -> Option<()>,
 }
 
-const KNOBS: [Knob; 11] = [
+const KNOBS: [Knob; 12] = [
     Knob {
         name: c"PCPMALLOC_HUGEPAGES",
         takes: "thp, hugetlb or off",
@@ -105,6 +105,19 @@ const KNOBS: [Knob; 11] = [
         default: "0",
         read: |config, value| {
             config.watch = switch(value)?;
+            Some(())
+        },
+    },
+    Knob {
+        name: c"PCPMALLOC_DUMP",
+        takes: "all or used",
+        default: "all",
+        read: |config, value| {
+            config.dump = match value {
+                b"all" => Dump::All,
+                b"used" => Dump::Used,
+                _ => return None,
+            };
             Some(())
         },
     },
@@ -238,6 +251,7 @@ mod tests {
         assert_eq!(read(c"PCPMALLOC_BACKGROUND", b"86400000").unwrap().background, 86_400_000);
         assert_eq!(read(c"PCPMALLOC_BACKGROUND", b"86400001"), None);
         assert!(read(c"PCPMALLOC_WATCH", b"1").unwrap().watch);
+        assert_eq!(read(c"PCPMALLOC_DUMP", b"used").unwrap().dump, Dump::Used);
         assert!(read(c"PCPMALLOC_VERBOSE", b"1").unwrap().verbose);
         assert_eq!(read(c"PCPMALLOC_FOREIGN", b"forward").unwrap().foreign, Foreign::Forward);
         for knob in &KNOBS {

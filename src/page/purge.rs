@@ -292,6 +292,9 @@ fn discard_dirty(batch: &Batch) -> (usize, bool) {
             if !MemMap.pageblock(first).zeroed() {
                 pageblocks += 1;
                 ranges.add(first, PAGEBLOCK_PAGES);
+                if map::leave_out_of_dumps(MemMap.address(first), PAGEBLOCK_SIZE) {
+                    MemMap.pageblock(first).set_left_out(true);
+                }
             }
         }
         ranges.add_struct_pages(block);
