@@ -53,7 +53,7 @@ pub(crate) enum Group<'a> {
 
 /// Runs `work` on the groups of this process that have to do with memory. Where a container sees its own group as the
 /// root, its path leads nowhere: then the root is the group, and comes after it.
-pub(crate) fn with_memory_groups(mut work: impl FnMut(Group<'_>)) {
+pub(crate) fn with_memory_groups(work: &mut dyn FnMut(Group<'_>)) {
     let mut membership = [0; 1024];
     let Some(membership) = read_file(c"/proc/self/cgroup", &mut membership) else { return };
     for line in membership.split(|byte| *byte == b'\n') {
@@ -75,7 +75,7 @@ pub(crate) fn with_memory_groups(mut work: impl FnMut(Group<'_>)) {
 /// above it; `None` where there is none or it cannot be read. Opens files, closes them, keeps none.
 fn cgroup_limit() -> Option<usize> {
     let mut limit: Option<usize> = None;
-    with_memory_groups(|group| {
+    with_memory_groups(&mut |group| {
         let (root, path, file): (_, _, &[u8]) = match group {
             Group::Unified(root, path) => (root, path, b"/memory.max"),
             Group::Memory(root, path) => (root, path, b"/memory.limit_in_bytes"),
@@ -93,7 +93,9 @@ fn cgroup_limit() -> Option<usize> {
     limit
 }
 
-/// Runs `work` on the name of a group's file; `None` where that is too long.
+/// Runs `work` on the name of a group's file; `None` where that is too long. Not inlined: the name takes room on the
+/// stack of whoever allocates.
+#[inline(never)]
 pub(crate) fn below<R>(
     root: &[u8],
     path: &[u8],

@@ -120,7 +120,7 @@ impl Watch {
     pub(crate) fn open() -> Option<Self> {
         let mut watch = Self { sources: [None; KEPT] };
         let (mut stall, mut events, mut level) = (None, None, None);
-        env::with_memory_groups(|group| match group {
+        env::with_memory_groups(&mut |group| match group {
             Group::Unified(root, path) => {
                 stall = stall.or_else(|| env::below(root, path, b"/memory.pressure", trigger));
                 events = events.or_else(|| env::below(root, path, b"/memory.events", memory_events));
