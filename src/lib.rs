@@ -31,7 +31,7 @@ pub(crate) mod slab;
 
 #[cfg(not(loom))]
 mod exports {
-    pub use crate::base::config::{Config, Foreign, Hugepages};
+    pub use crate::base::config::{Config, Dump, Foreign, Hugepages};
     pub use crate::base::pfn::Migratetype;
     pub use crate::front::global::PcpMalloc;
     pub use crate::front::instance::Instance;

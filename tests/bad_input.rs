@@ -110,6 +110,9 @@ const WRONG: &Wrong<'_> = &[
     ("PCPMALLOC_PCP_HIGH_ORDERS", "maybe"),
     ("PCPMALLOC_SLACK", "12q"),
     ("PCPMALLOC_LIMIT", ""),
+    ("PCPMALLOC_BACKGROUND", "1s"),
+    ("PCPMALLOC_WATCH", "on"),
+    ("PCPMALLOC_DUMP", "none"),
     ("PCPMALLOC_VERBOSE", "7"),
     ("PCPMALLOC_FOREIGN", "x"),
 ];
@@ -166,6 +169,11 @@ fn right_settings_say_nothing() {
         ("PCPMALLOC_PCP_HIGH_ORDERS", "1"),
         ("PCPMALLOC_SLACK", "12M"),
         ("PCPMALLOC_LIMIT", "4G"),
+        ("PCPMALLOC_LIMIT", "50%"),
+        ("PCPMALLOC_BACKGROUND", "0"),
+        ("PCPMALLOC_BACKGROUND", "20"),
+        ("PCPMALLOC_DUMP", "all"),
+        ("PCPMALLOC_DUMP", "used"),
         ("PCPMALLOC_VERBOSE", "0"),
     ];
     for setting in right {

@@ -154,7 +154,7 @@ fn all_memory_locked() {
 }
 
 /// Under vm.overcommit_memory=2 every private writable mapping is charged. The setting is the machine's, so
-/// this only says whether the other tests ran under it.
+/// this only says whether the other tests ran under it; `contained.rs` can set it.
 #[test]
 fn strict_overcommit() {
     let setting = std::fs::read_to_string("/proc/sys/vm/overcommit_memory").unwrap_or_default();

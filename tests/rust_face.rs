@@ -21,10 +21,10 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use heap::{all_are, layout};
-use pcpmalloc::{Hugepages, PcpMalloc, Usage};
+use pcpmalloc::{Dump, Hugepages, PcpMalloc, Usage};
 
 /// The handles that a test can run on, by name.
-static HANDLES: [(&CStr, PcpMalloc); 4] = [
+static HANDLES: [(&CStr, PcpMalloc); 5] = [
     (c"plain", PcpMalloc::new()),
     (c"limited", PcpMalloc::new().limit(LIMIT).slack(1 << 20)),
     (
@@ -32,6 +32,10 @@ static HANDLES: [(&CStr, PcpMalloc); 4] = [
         PcpMalloc::new().hugepages(Hugepages::Off).pcp_high(8).pcp_batch(3).pcp_high_orders(false).slack(0),
     ),
     (c"wide", PcpMalloc::new().pcp_high(4000).pcp_batch(200).slack(1 << 30).hugepages(Hugepages::Thp)),
+    (
+        c"aging",
+        PcpMalloc::new().limit_percent(100).slack(1 << 30).background(20).watch(true).dump(Dump::Used),
+    ),
 ];
 /// The limit of the handle `limited`.
 const LIMIT: usize = 64 << 20;

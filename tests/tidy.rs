@@ -55,6 +55,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/sys/slot.rs",             // the TLS slot
     "src/sys/stream.rs",           // a stream of C
     "src/sys/thread.rs",           // the C library's threads
+    "src/sys/watch.rs",            // descriptors
     "examples/preload/src/lib.rs", // the C names
 ];
 

@@ -25,6 +25,17 @@ pub enum Foreign {
     Forward = 1,
 }
 
+/// What a core dump holds of the heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Dump {
+    /// All of it, and no advice is given to the system.
+    All = 0,
+    /// Neither the allocator's records nor what was never used or was given back. Each border between the one and the
+    /// other splits a mapping, of which a process has 65,530.
+    Used = 1,
+}
+
 /// All knobs of an instance. Each has a builder method on [`PcpMalloc`](crate::PcpMalloc) and a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -51,6 +62,17 @@ pub struct Config {
     pub slack: usize,
     /// Bytes that may be in use, caches of threads included, `usize::MAX` for no limit (`PCPMALLOC_LIMIT`).
     pub limit: usize,
+    /// Per cent of the memory that the process may have, its cgroup's limit or else the machine's, that may be in
+    /// use; 0 for no such limit (`PCPMALLOC_LIMIT`). Of two limits the smaller one holds.
+    pub limit_percent: u8,
+    /// Milliseconds from one look of the background thread to the next, 0 for no such thread. The process's: in the
+    /// settings of an instance it says nothing (`PCPMALLOC_BACKGROUND`).
+    pub background: u32,
+    /// Whether that thread watches for memory pressure of the cgroup or the machine; the process's too
+    /// (`PCPMALLOC_WATCH`).
+    pub watch: bool,
+    /// What core dumps hold; the process's too (`PCPMALLOC_DUMP`).
+    pub dump: Dump,
 }
 
 impl Config {
@@ -66,6 +88,10 @@ impl Config {
             pcp_batch: 0,
             slack: 8 << 20,
             limit: usize::MAX,
+            limit_percent: 0,
+            background: 0,
+            watch: false,
+            dump: Dump::All,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! forks from a signal handler that interrupted us) is skipped.
 #![forbid(unsafe_code)]
 
+use super::background;
 use super::registry::{self, GLOBAL_ID};
 use super::state::State;
 use super::thread;
@@ -35,7 +36,9 @@ extern "C" fn child() {
     for_each(|state| {
         state.zone.fork_child();
         state.forget_other_threads(thread::existing(state));
+        state.ask_again();
     });
+    background::on_fork();
     registry::registry().fork_release();
 }
 

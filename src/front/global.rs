@@ -6,9 +6,10 @@ use core::ptr::{NonNull, null_mut};
 use super::alloc::{Request, free_class, small_class};
 use super::registry::GLOBAL_ID;
 use super::state::State;
-use super::{fork, misuse, settings, thread};
-use crate::base::config::{Config, Foreign, Hugepages};
+use super::{background, fork, misuse, settings, thread};
+use crate::base::config::{Config, Dump, Foreign, Hugepages};
 use crate::sys::foreign::BrkHeap;
+use crate::sys::map;
 use crate::sys::sync::{AtomicU32, AtomicUsize, Ordering};
 use crate::sys::thread::ExitKey;
 
@@ -50,7 +51,12 @@ fn start(config: &Config) {
     let brk = BrkHeap::now();
     BRK_START.store(brk.start, Ordering::Relaxed);
     BRK_END.store(brk.end, Ordering::Relaxed);
-    GLOBAL.configure(&settings::from_environment(*config));
+    let config = settings::from_environment(*config);
+    if config.dump == Dump::Used {
+        map::dump_only_used();
+    }
+    GLOBAL.configure(&config);
+    background::configure(&config);
     if let Some(key) = ExitKey::new(thread::on_exit) {
         EXIT_KEY.store(key.number() + 1, Ordering::Relaxed);
     }
@@ -153,6 +159,42 @@ impl PcpMalloc {
     #[must_use]
     pub const fn limit(mut self, bytes: usize) -> Self {
         self.config.limit = bytes;
+        self
+    }
+
+    /// As `limit`, in per cent, 1 to 100, of the memory that the process may have when it starts: the limit of its
+    /// cgroup or of one above it, or else the machine's memory. Of two limits the smaller one holds. Leave room for
+    /// what is not in use but there: the slack, what hugepages back beside what is in use, and the program's own code
+    /// and data. Variable: `PCPMALLOC_LIMIT`.
+    #[must_use]
+    pub const fn limit_percent(mut self, percent: u8) -> Self {
+        self.config.limit_percent = percent;
+        self
+    }
+
+    /// Milliseconds between two looks of a background thread at the heap, and at every [`Instance`](crate::Instance):
+    /// where nothing has happened since the last one, all free memory goes back to the system, else half of what is
+    /// above half of the slack. The thread starts once the heap has grown past 8 MiB, and again in a fork's child; it
+    /// ends with the main thread. 0, the default, is no thread. Variable: `PCPMALLOC_BACKGROUND`.
+    #[must_use]
+    pub const fn background(mut self, ms: u32) -> Self {
+        self.config.background = ms;
+        self
+    }
+
+    /// Whether a background thread (as for [`background`](Self::background), with or without its ticks) waits for the
+    /// kernel's word that memory is short, in the cgroup or on the machine, and gives all free memory back then, at
+    /// most once a second. It keeps up to four file descriptors, which close on exec. Variable: `PCPMALLOC_WATCH`.
+    #[must_use]
+    pub const fn watch(mut self, on: bool) -> Self {
+        self.config.watch = on;
+        self
+    }
+
+    /// What core dumps hold; [`Dump::All`] by default. Variable: `PCPMALLOC_DUMP`.
+    #[must_use]
+    pub const fn dump(mut self, dump: Dump) -> Self {
+        self.config.dump = dump;
         self
     }
 

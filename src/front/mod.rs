@@ -2,7 +2,9 @@
 //! mean.
 
 pub(crate) mod alloc;
+pub(crate) mod background;
 pub mod c;
+pub(crate) mod decay;
 pub(crate) mod fork;
 pub(crate) mod global;
 pub(crate) mod instance;

@@ -48,6 +48,11 @@ pub(crate) fn by_id<'a>(id: u16) -> Option<&'a State> {
     unsafe { state.as_ref() }
 }
 
+/// Whether there is an instance with this number, which without the lock may have changed a moment later.
+pub(crate) fn has(id: u16) -> bool {
+    INSTANCES.get(usize::from(id)).is_some_and(|entry| !entry.load(Ordering::Relaxed).is_null())
+}
+
 /// The other instances than the global one. The caller holds the lock.
 pub(crate) fn others(_: &Guard<'_, u32>) -> impl Iterator<Item = &'static State> {
     (0..NR_INSTANCES as u16).filter(|id| *id != GLOBAL_ID).filter_map(by_id)

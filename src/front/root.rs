@@ -13,7 +13,7 @@ use crate::slab::size_class::{CLASSES, NR_CLASSES, SizeClass};
 use crate::sys::sync::{AtomicPtr, AtomicU32};
 
 /// Raised with every change of what is reachable from here.
-pub const ROOT_VERSION: u32 = 3;
+pub const ROOT_VERSION: u32 = 4;
 
 /// Where everything is, and how large its parts are.
 #[repr(C)]

@@ -4,7 +4,7 @@
 
 use core::ffi::CStr;
 
-use crate::base::config::{Config, Foreign, Hugepages};
+use crate::base::config::{Config, Dump, Foreign, Hugepages};
 use crate::sys::bug::Line;
 use crate::sys::env;
 
@@ -18,7 +18,7 @@ struct Knob {
     read: fn(&mut Config, &[u8]) -> Option<()>,
 }
 
-const KNOBS: [Knob; 9] = [
+const KNOBS: [Knob; 12] = [
     Knob {
         name: c"PCPMALLOC_HUGEPAGES",
         takes: "thp, hugetlb or off",
@@ -80,10 +80,44 @@ const KNOBS: [Knob; 9] = [
     },
     Knob {
         name: c"PCPMALLOC_LIMIT",
-        takes: "a size above 0 in bytes, or with K, M or G",
+        takes: "a size above 0 in bytes, or with K, M or G, or 1% to 100%",
         default: "no limit",
         read: |config, value| {
-            config.limit = size(value).filter(|bytes| *bytes > 0)?;
+            (config.limit, config.limit_percent) = match value.strip_suffix(b"%") {
+                Some(percent) => (usize::MAX, number(percent).filter(|of| (1..=100).contains(of))? as u8),
+                None => (size(value).filter(|bytes| *bytes > 0)?, 0),
+            };
+            Some(())
+        },
+    },
+    Knob {
+        name: c"PCPMALLOC_BACKGROUND",
+        takes: "a number of milliseconds up to 86400000, or 0 for none",
+        default: "0",
+        read: |config, value| {
+            config.background = number(value).filter(|ms| *ms <= 86_400_000)? as u32;
+            Some(())
+        },
+    },
+    Knob {
+        name: c"PCPMALLOC_WATCH",
+        takes: "1 or 0",
+        default: "0",
+        read: |config, value| {
+            config.watch = switch(value)?;
+            Some(())
+        },
+    },
+    Knob {
+        name: c"PCPMALLOC_DUMP",
+        takes: "all or used",
+        default: "all",
+        read: |config, value| {
+            config.dump = match value {
+                b"all" => Dump::All,
+                b"used" => Dump::Used,
+                _ => return None,
+            };
             Some(())
         },
     },
@@ -207,6 +241,17 @@ mod tests {
         assert!(!read(c"PCPMALLOC_GROUP_BY_MOBILITY", b"0").unwrap().group_by_mobility);
         assert_eq!(read(c"PCPMALLOC_SLACK", b"1M").unwrap().slack, 1 << 20);
         assert_eq!(read(c"PCPMALLOC_LIMIT", b"1G").unwrap().limit, 1 << 30);
+        for (value, percent) in [(&b"1%"[..], 1), (b"90%", 90), (b"100%", 100)] {
+            let config = read(c"PCPMALLOC_LIMIT", value).unwrap();
+            assert_eq!((config.limit, config.limit_percent), (usize::MAX, percent));
+        }
+        for wrong in [&b"%"[..], b"0%", b"101%", b"90.5%", b"90 %", b"-1%", b"1M%", b"90%%", b"0"] {
+            assert_eq!(read(c"PCPMALLOC_LIMIT", wrong), None, "{wrong:?}");
+        }
+        assert_eq!(read(c"PCPMALLOC_BACKGROUND", b"86400000").unwrap().background, 86_400_000);
+        assert_eq!(read(c"PCPMALLOC_BACKGROUND", b"86400001"), None);
+        assert!(read(c"PCPMALLOC_WATCH", b"1").unwrap().watch);
+        assert_eq!(read(c"PCPMALLOC_DUMP", b"used").unwrap().dump, Dump::Used);
         assert!(read(c"PCPMALLOC_VERBOSE", b"1").unwrap().verbose);
         assert_eq!(read(c"PCPMALLOC_FOREIGN", b"forward").unwrap().foreign, Foreign::Forward);
         for knob in &KNOBS {

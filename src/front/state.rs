@@ -6,6 +6,8 @@
 //! docs/ARCHITECTURE.md; only `fork.rs` holds more.
 #![forbid(unsafe_code)]
 
+use super::background;
+use super::decay::Seen;
 use super::reclaim::Relief;
 use super::thread::Threads;
 use crate::base::budget::Budget;
@@ -15,6 +17,7 @@ use crate::page::meta::Meta;
 use crate::page::zone::Zone;
 use crate::slab::kmem_cache::KmemCaches;
 use crate::slab::sheaf::SheafPool;
+use crate::sys::bug::Line;
 use crate::sys::env;
 use crate::sys::lock::Lock;
 use crate::sys::sync::{AtomicBool, AtomicU32, Ordering};
@@ -41,11 +44,15 @@ pub(crate) struct State {
     pub(crate) meta: Meta,
     pub(crate) budget: Budget,
     pub(crate) threads: Lock<Threads>,
-    /// Whether the budget was fitted to the machine.
+    /// Whether what a grown heap asks for was done: its budget, and the background thread.
     asked: AtomicBool,
+    /// Whether the budget was fitted to the machine.
+    fitted: AtomicBool,
+    /// What the background thread saw the last time.
+    pub(super) seen: Seen,
     pub(crate) verbose: AtomicBool,
     pub(crate) forward: AtomicBool,
-    /// Times memory ran out and caches were emptied for it.
+    /// Times memory ran out, or was short on the machine, and caches were emptied for it.
     pub(crate) reclaims: AtomicU32,
     pub(crate) relief: Relief,
 }
@@ -64,6 +71,8 @@ impl State {
             budget: Budget::new(FIRST_BUDGET as isize),
             threads: Lock::new(Threads::new()),
             asked: AtomicBool::new(false),
+            fitted: AtomicBool::new(false),
+            seen: Seen::new(),
             verbose: AtomicBool::new(false),
             forward: AtomicBool::new(false),
             reclaims: AtomicU32::new(0),
@@ -72,19 +81,21 @@ impl State {
     }
 
     pub(crate) fn configure(&self, config: &Config) {
+        let config = &Config { limit: config.limit.min(limit_of_percent(config.limit_percent)), ..*config };
         self.zone.configure(config);
         // What idle threads keep in their main sheaves nobody can take: a limit must not be used up by it.
         let most = config.limit / LIMIT_PART;
         if most < FIRST_BUDGET {
             self.budget.take_always(FIRST_BUDGET - most);
-            self.asked.store(true, Ordering::Relaxed);
+            self.fitted.store(true, Ordering::Relaxed);
         }
         self.verbose.store(config.verbose, Ordering::Relaxed);
         self.forward.store(config.foreign == crate::base::config::Foreign::Forward, Ordering::Relaxed);
     }
 
-    /// Fits the budget to the machine, once the heap is large enough for that to matter: reading the cgroup's
-    /// files would only slow small programs down.
+    /// Fits the budget to the machine and starts the background thread, once the heap is large enough for that to
+    /// matter: reading the cgroup's files would only slow small programs down. The caller holds no lock and is not
+    /// within its cache yet, since starting a thread allocates.
     #[inline]
     pub(crate) fn fit_budget(&self) {
         if self.zone.mapped_pages() >= ASK_FROM / PAGE_SIZE
@@ -95,13 +106,21 @@ impl State {
         }
     }
 
+    /// In a fork's child: the background thread is to be started again.
+    pub(crate) fn ask_again(&self) {
+        self.asked.store(false, Ordering::Relaxed);
+    }
+
     #[cold]
     fn ask(&self) {
-        let memory = match (env::total_memory(), env::cgroup_limit()) {
-            (0, None) => return,
-            (0, Some(limit)) => limit,
-            (total, limit) => limit.map_or(total, |limit| limit.min(total)),
-        };
+        if !self.fitted.swap(true, Ordering::Relaxed) {
+            self.fit();
+        }
+        background::start();
+    }
+
+    fn fit(&self) {
+        let Some(memory) = env::usable_memory() else { return };
         let budget = (memory / BUDGET_PART).min(self.zone.limit_pages() / LIMIT_PART * PAGE_SIZE);
         if budget >= FIRST_BUDGET {
             self.budget.put(budget - FIRST_BUDGET);
@@ -126,5 +145,21 @@ impl State {
         self.pool.fork_release();
         self.slabs.fork_release();
         self.threads.fork_release();
+    }
+}
+
+/// Bytes that this many per cent of the process's memory are; no limit for 0. Only with a number are files read.
+fn limit_of_percent(percent: u8) -> usize {
+    if percent == 0 {
+        return usize::MAX;
+    }
+    match env::usable_memory() {
+        Some(memory) => (memory / 100).saturating_mul(percent.into()),
+        None => {
+            Line::new()
+                .text("a limit in per cent: neither a cgroup nor the machine says of how much; no limit")
+                .print();
+            usize::MAX
+        }
     }
 }

@@ -12,6 +12,7 @@
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
 
+use super::background;
 use super::global::{self, GLOBAL};
 use super::registry::{self, GLOBAL_ID};
 use super::state::State;
@@ -262,6 +263,7 @@ pub(crate) unsafe extern "C" fn on_exit(value: *mut libc::c_void) {
         return;
     }
     slot::set(slot::gone());
+    background::on_thread_exit();
     // SAFETY: the table is the owner's alone, and this thread still is the owner.
     let others = unsafe { core::mem::replace(&mut *cache.others.get(), [NO_OTHER; NR_OTHERS]) };
     for other in others {

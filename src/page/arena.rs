@@ -48,6 +48,7 @@ impl Zone {
         let backing = self.choose_backing();
         let arena = self.covered(Arena { address, length, backing })?;
         map::advise_hugepages(address, length, backing == Backing::Huge);
+        map::leave_out_of_dumps(address, length);
         Some(arena)
     }
 

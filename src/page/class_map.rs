@@ -123,6 +123,7 @@ fn make(entry: &AtomicPtr<Part>) -> bool {
     let Some(length) = map::round_to_os_page(size_of::<Part>()) else { return false };
     let Some(memory) = map::map(length, PAGE_SIZE) else { return false };
     map::advise_hugepages(memory, length, false);
+    map::leave_out_of_dumps(memory, length);
     let memory: NonNull<Part> = memory.cast();
     if !handoff::publish(entry, memory.as_ptr()) {
         // SAFETY: mapped just now; another thread was first, so nobody else knows this one.

@@ -52,6 +52,7 @@ impl Meta {
         if chunks.used + size > CHUNK {
             let memory = map::map(CHUNK, PAGE_SIZE)?;
             map::advise_hugepages(memory, CHUNK, false);
+            map::leave_out_of_dumps(memory, CHUNK);
             // SAFETY: the first bytes of a chunk of our own, aligned to a page.
             unsafe { memory.cast::<*mut u8>().write(chunks.newest) };
             chunks.newest = memory.as_ptr();

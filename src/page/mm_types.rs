@@ -7,6 +7,7 @@
 
 use crate::base::list::Link;
 use crate::base::pfn::{Migratetype, Order, PAGE_SIZE, Pfn};
+use crate::sys::map;
 use crate::sys::sync::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 
 /// What a page is the start of (or, for slabs, a part of).
@@ -166,7 +167,9 @@ pub(crate) struct Pageblock {
     free: AtomicU16,
     migratetype: AtomicU8,
     flags: AtomicU8,
-    unused: AtomicU16,
+    /// 1 where core dumps leave the pageblock out. Not a flag: it changes outside the zone's lock too.
+    left_out: AtomicU8,
+    unused: AtomicU8,
 }
 
 const _: () = assert!(size_of::<Pageblock>() == 8);
@@ -209,6 +212,7 @@ impl Pageblock {
             Backing::Hugetlb => FLAG_HUGETLB,
         };
         self.flags.store(flags, Ordering::Relaxed);
+        self.set_left_out(zone > 0 && backing != Backing::Hugetlb && map::dumps_only_used());
         self.zone.store(zone, Ordering::Relaxed);
     }
 
@@ -272,6 +276,15 @@ impl Pageblock {
 
     pub(crate) fn set_purged(&self, purged: bool) {
         self.set_flag(FLAG_PURGED, purged);
+    }
+
+    /// Whether core dumps leave it out. Relaxed: by whoever has pages of it, or has it isolated.
+    pub(crate) fn left_out(&self) -> bool {
+        self.left_out.load(Ordering::Relaxed) != 0
+    }
+
+    pub(crate) fn set_left_out(&self, left_out: bool) {
+        self.left_out.store(left_out.into(), Ordering::Relaxed);
     }
 
     fn has_flag(&self, flag: u8) -> bool {

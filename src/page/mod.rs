@@ -6,6 +6,7 @@ pub(crate) mod buddy;
 pub(crate) mod class_map;
 pub(crate) mod dedicated;
 pub(crate) mod discard;
+pub(crate) mod dump;
 pub(crate) mod fallback;
 pub(crate) mod hugepage;
 pub(crate) mod meta;

@@ -85,6 +85,15 @@ impl Zone {
         self.purge(|zone, buddy| zone.low(buddy), Lock::try_lock);
     }
 
+    /// Gives half of the pageblocks back that are wholly free and backed beyond the low watermark.
+    pub(crate) fn purge_half(&self) {
+        let mut buddy = self.lock();
+        let low = self.low(&mut buddy);
+        let keep = low + buddy.dirty_pageblocks.saturating_sub(low) / 2;
+        drop(buddy);
+        self.purge(|_, _| keep, Lock::try_lock);
+    }
+
     /// Gives all wholly free pageblocks back. Returns their bytes.
     pub(crate) fn purge_all(&self) -> usize {
         self.purge(|_, _| 0, |purging| Some(purging.lock()))
@@ -283,6 +292,9 @@ fn discard_dirty(batch: &Batch) -> (usize, bool) {
             if !MemMap.pageblock(first).zeroed() {
                 pageblocks += 1;
                 ranges.add(first, PAGEBLOCK_PAGES);
+                if map::leave_out_of_dumps(MemMap.address(first), PAGEBLOCK_SIZE) {
+                    MemMap.pageblock(first).set_left_out(true);
+                }
             }
         }
         ranges.add_struct_pages(block);

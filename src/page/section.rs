@@ -164,6 +164,7 @@ fn make(slot: usize, entry: &AtomicPtr<Section>) -> bool {
     let Some(length) = map::round_to_os_page(size_of::<Section>()) else { return false };
     let Some(memory) = map::map(length, PAGE_SIZE) else { return false };
     map::advise_hugepages(memory, length, false);
+    map::leave_out_of_dumps(memory, length);
     let section: NonNull<Section> = memory.cast();
     // Relaxed: at worst two threads advise.
     if NUMBERS.load(Ordering::Relaxed) == 0 {

@@ -8,6 +8,7 @@
 
 use super::arena::Arena;
 use super::buddy::{Buddy, ZoneEvents};
+use super::dump::Opened;
 use super::fallback::Mode;
 use super::mm_types::{Backing, FreeBlock};
 use super::run::Taken;
@@ -152,17 +153,20 @@ impl Zone {
         wanted: usize,
         put: &mut dyn FnMut(FreeBlock),
     ) -> usize {
-        self.with_growth(order.pages(), order, |buddy| {
+        let mut opened = Opened::new();
+        let taken = self.with_growth(order.pages(), order, |buddy| {
             let mut mode = Mode::Own;
             let mut taken = 0;
-            while taken < wanted && self.allows(buddy, order.pages()) {
+            while taken < wanted && opened.has_room() && self.allows(buddy, order.pages()) {
                 let Some(block) = buddy.take_from_any(order, migratetype, &mut mode) else { break };
+                opened.note(block.pfn(), block.pages());
                 put(block);
                 taken += 1;
             }
             (taken > 0).then_some(taken)
-        })
-        .unwrap_or(0)
+        });
+        opened.put_into_dumps();
+        taken.unwrap_or(0)
     }
 
     /// Takes one block, from the zone itself.
@@ -174,9 +178,13 @@ impl Zone {
 
     /// Takes an exact run of 1 page to a section, that starts at a multiple of `align` (at most a pageblock).
     pub(crate) fn take_run(&self, pages: usize, align: Order, migratetype: Migratetype) -> Option<Taken> {
-        self.with_growth(pages.max(align.pages()), align, |buddy| {
+        let taken = self.with_growth(pages.max(align.pages()), align, |buddy| {
             if self.allows(buddy, pages) { buddy.take_run(pages, align, migratetype) } else { None }
-        })
+        })?;
+        let mut opened = Opened::new();
+        opened.note(taken.start, pages);
+        opened.put_into_dumps();
+        Some(taken)
     }
 
     /// As `take_run`, with room behind it where the zone has such a place.
@@ -194,16 +202,19 @@ impl Zone {
     /// Takes 1 to `wanted` runs of `pages` pages (at most a pageblock) under one hold of the lock and hands each to
     /// `put`. Returns how many there were; 0 means out of memory.
     pub(crate) fn take_runs(&self, pages: usize, wanted: usize, put: &mut dyn FnMut(Taken)) -> usize {
-        self.with_growth(pages, Order::ZERO, |buddy| {
+        let mut opened = Opened::new();
+        let taken = self.with_growth(pages, Order::ZERO, |buddy| {
             let mut taken = 0;
-            while taken < wanted && self.allows(buddy, pages) {
+            while taken < wanted && opened.has_room() && self.allows(buddy, pages) {
                 let Some(run) = buddy.take_run(pages, Order::ZERO, Migratetype::Movable) else { break };
+                opened.note(run.start, pages);
                 put(run);
                 taken += 1;
             }
             (taken > 0).then_some(taken)
-        })
-        .unwrap_or(0)
+        });
+        opened.put_into_dumps();
+        taken.unwrap_or(0)
     }
 
     /// Takes the `more` pages that follow a run, if they are free. Returns whether they read as zero.
@@ -214,6 +225,11 @@ impl Zone {
         drop(buddy);
         if above && extended.is_some() {
             self.purge_to_limit();
+        }
+        if extended.is_some() {
+            let mut opened = Opened::new();
+            opened.note(start.add(pages), more);
+            opened.put_into_dumps();
         }
         extended
     }

@@ -36,51 +36,86 @@ pub(crate) fn total_memory() -> usize {
     (info.totalram as usize).saturating_mul(info.mem_unit as usize)
 }
 
-/// The memory limit of this process's cgroup in bytes (v2's memory.max, else v1's), `None` where there is
-/// none or it cannot be read. Opens files, closes them, keeps none.
-pub(crate) fn cgroup_limit() -> Option<usize> {
+/// Bytes of memory that this process may have: its cgroup's limit, or the machine's memory where that is less.
+/// `None` where neither is known. Opens files, closes them, keeps none.
+pub(crate) fn usable_memory() -> Option<usize> {
+    let total = Some(total_memory()).filter(|total| *total > 0);
+    total.into_iter().chain(cgroup_limit()).min()
+}
+
+/// A cgroup that this process is in: where its hierarchy is mounted, and its path there.
+pub(crate) enum Group<'a> {
+    /// Of version 2.
+    Unified(&'static [u8], &'a [u8]),
+    /// Of version 1's memory controller.
+    Memory(&'static [u8], &'a [u8]),
+}
+
+/// Runs `work` on the groups of this process that have to do with memory. Where a container sees its own group as the
+/// root, its path leads nowhere: then the root is the group, and comes after it.
+pub(crate) fn with_memory_groups(work: &mut dyn FnMut(Group<'_>)) {
     let mut membership = [0; 1024];
-    let membership = read_file(c"/proc/self/cgroup", &mut membership)?;
-    let mut limit: Option<usize> = None;
+    let Some(membership) = read_file(c"/proc/self/cgroup", &mut membership) else { return };
     for line in membership.split(|byte| *byte == b'\n') {
         // hierarchy:controllers:path
         let mut parts = line.splitn(3, |byte| *byte == b':');
         let (_, Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
-        let found = if controllers.is_empty() {
-            limit_below(b"/sys/fs/cgroup", path, b"/memory.max")
-        } else if controllers.split(|byte| *byte == b',').any(|name| name == b"memory") {
-            limit_below(b"/sys/fs/cgroup/memory", path, b"/memory.limit_in_bytes")
-        } else {
-            None
-        };
-        limit = limit.into_iter().chain(found).min();
+        for path in [path, b""] {
+            if controllers.is_empty() {
+                work(Group::Unified(b"/sys/fs/cgroup", path));
+                work(Group::Unified(b"/sys/fs/cgroup/unified", path));
+            } else if controllers.split(|byte| *byte == b',').any(|name| name == b"memory") {
+                work(Group::Memory(b"/sys/fs/cgroup/memory", path));
+            }
+        }
     }
+}
+
+/// The memory limit of this process's cgroup in bytes (v2's memory.max or v1's), the smallest of it and of all groups
+/// above it; `None` where there is none or it cannot be read. Opens files, closes them, keeps none.
+fn cgroup_limit() -> Option<usize> {
+    let mut limit: Option<usize> = None;
+    with_memory_groups(&mut |group| {
+        let (root, path, file): (_, _, &[u8]) = match group {
+            Group::Unified(root, path) => (root, path, b"/memory.max"),
+            Group::Memory(root, path) => (root, path, b"/memory.limit_in_bytes"),
+        };
+        let mut end = path.len();
+        loop {
+            let found = below(root, &path[..end], file, read_number);
+            limit = limit.into_iter().chain(found).min();
+            match path[..end].iter().rposition(|byte| *byte == b'/') {
+                Some(above) => end = above,
+                None => return,
+            }
+        }
+    });
     limit
 }
 
-/// The smallest limit of the group at `root` + `path` and of all groups above it, up to `root`, which is also where
-/// a container sees its own. In each the limit is `file`.
-fn limit_below(root: &[u8], path: &[u8], file: &[u8]) -> Option<usize> {
-    let read = |path: &[u8]| {
-        let mut name = [0_u8; 512];
-        let mut length = 0;
-        for part in [root, path, file] {
-            name.get_mut(length..length + part.len())?.copy_from_slice(part);
-            length += part.len();
-        }
-        let mut text = [0; 32];
-        let text = read_file(CStr::from_bytes_until_nul(&name).ok()?, &mut text)?;
-        core::str::from_utf8(text).ok()?.trim().parse().ok()
-    };
-    let mut limit: Option<usize> = None;
-    let mut end = path.len();
-    loop {
-        limit = limit.into_iter().chain(read(&path[..end])).min();
-        match path[..end].iter().rposition(|byte| *byte == b'/') {
-            Some(above) => end = above,
-            None => return limit,
-        }
+/// Runs `work` on the name of a group's file; `None` where that is too long. Not inlined: the name takes room on the
+/// stack of whoever allocates.
+#[inline(never)]
+pub(crate) fn below<R>(
+    root: &[u8],
+    path: &[u8],
+    file: &[u8],
+    work: impl FnOnce(&CStr) -> Option<R>,
+) -> Option<R> {
+    let mut name = [0_u8; 512];
+    let mut length = 0;
+    for part in [root, path, file] {
+        name.get_mut(length..length + part.len())?.copy_from_slice(part);
+        length += part.len();
     }
+    work(CStr::from_bytes_until_nul(&name).ok()?)
+}
+
+/// The number in a file; `None` where there is none, which "max" says too.
+fn read_number(name: &CStr) -> Option<usize> {
+    let mut text = [0; 32];
+    let text = read_file(name, &mut text)?;
+    core::str::from_utf8(text).ok()?.trim().parse().ok()
 }
 
 /// The start of a file, as much as fits.
@@ -107,9 +142,8 @@ mod tests {
     #[test]
     fn the_machine_has_memory() {
         assert!(total_memory() > 64 << 20);
-        if let Some(limit) = cgroup_limit() {
-            assert!(limit > 0);
-        }
+        assert!(usable_memory().is_some_and(|memory| 0 < memory && memory <= total_memory()));
+        assert!(cgroup_limit().is_none_or(|limit| limit > 0));
     }
 
     #[test]

@@ -20,8 +20,10 @@ pub enum Call {
     ThreadExit = 32,
     /// Asking to be told of forks.
     Fork = 64,
+    /// Starting a thread.
+    Spawn = 128,
     /// All of them.
-    Any = 127,
+    Any = 255,
 }
 
 /// The crate's unit tests run side by side in one process, so there each thread has failures of its own.

@@ -45,6 +45,24 @@ impl Futex {
         });
     }
 
+    /// As `wait`, for so many milliseconds at most. False where the kernel cannot wait.
+    pub(crate) fn wait_for(&self, expected: u32, ms: u32) -> bool {
+        let time = libc::timespec { tv_sec: (ms / 1000).into(), tv_nsec: (ms % 1000 * 1_000_000).into() };
+        super::keep_errno(|| {
+            // SAFETY: as in `wait`; the time, from now on, is a valid one and outlives the call.
+            let result = unsafe {
+                libc::syscall(
+                    libc::SYS_futex,
+                    self.word.as_ptr(),
+                    libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+                    expected,
+                    &raw const time,
+                )
+            };
+            result == 0 || matches!(super::errno(), libc::ETIMEDOUT | libc::EINTR | libc::EAGAIN)
+        })
+    }
+
     /// Wakes one sleeper.
     #[cold]
     pub(crate) fn wake(&self) {

@@ -11,6 +11,7 @@ use once_cell::race::OnceNonZeroUsize;
 
 use super::fault::{Call, strikes};
 use super::keep_errno;
+use super::sync::{AtomicBool, Ordering};
 
 /// Bytes of a page of this machine, read once.
 pub(crate) fn os_page_size() -> usize {
@@ -250,6 +251,33 @@ pub(crate) fn collapse(address: NonNull<u8>, length: usize) -> bool {
 /// Asks for transparent hugepages in the range, or for none. Only advice: a refusal changes nothing.
 pub(crate) fn advise_hugepages(address: NonNull<u8>, length: usize, wanted: bool) {
     advise(address, length, if wanted { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE });
+}
+
+/// Whether core dumps leave out what is not in use. Set before anything is mapped, if at all.
+static DUMP_ONLY_USED: AtomicBool = AtomicBool::new(false);
+
+// Relaxed: whoever maps came after the settings were read.
+
+/// Lets `leave_out_of_dumps` work from here on; without this no such advice is given.
+pub(crate) fn dump_only_used() {
+    DUMP_ONLY_USED.store(true, Ordering::Relaxed);
+}
+
+/// Whether core dumps leave out what is not in use.
+#[inline]
+pub(crate) fn dumps_only_used() -> bool {
+    DUMP_ONLY_USED.load(Ordering::Relaxed)
+}
+
+/// Leaves the range out of core dumps, if that is wanted; false where it is not, or where the system refuses.
+pub(crate) fn leave_out_of_dumps(address: NonNull<u8>, length: usize) -> bool {
+    dumps_only_used() && advise(address, length, libc::MADV_DONTDUMP)
+}
+
+/// Lets core dumps have a range that they were to leave out.
+#[cold]
+pub(crate) fn put_into_dumps(address: NonNull<u8>, length: usize) -> bool {
+    advise(address, length, libc::MADV_DODUMP)
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ pub(crate) mod slot;
 pub(crate) mod stream;
 #[cfg(not(loom))]
 pub(crate) mod thread;
+#[cfg(not(loom))]
+pub(crate) mod watch;
 
 /// Nanoseconds since some moment in the past.
 #[cfg(all(not(loom), feature = "lock-stat"))]

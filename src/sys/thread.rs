@@ -1,4 +1,6 @@
-//! Threads as the C library knows them: who runs, word of its exit, forks, and `membarrier`.
+//! Threads as the C library knows them: who runs, word of its exit, forks, one more thread, and `membarrier`.
+
+use core::ffi::{CStr, c_void};
 
 use super::fault::{Call, strikes};
 use super::keep_errno;
@@ -76,6 +78,74 @@ pub(crate) fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: 
     }
     // SAFETY: the handlers stay where they are, as in `ExitKey::new`.
     keep_errno(|| unsafe { pthread_atfork(prepare, parent, child) }) == 0
+}
+
+/// Starts a thread that nobody waits for and that takes no signals. Allocates, so no lock of ours may be held.
+pub(crate) fn spawn_detached(run: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
+    /// Bytes of stack. A program with much static TLS, which is cut from it, needs more.
+    const STACKS: [usize; 2] = [128 << 10, 1 << 20];
+    if strikes(Call::Spawn) {
+        return false;
+    }
+    keep_errno(|| with_signals_blocked(|| STACKS.into_iter().any(|stack| spawn_with_stack(run, stack))))
+}
+
+fn spawn_with_stack(run: extern "C" fn(*mut c_void) -> *mut c_void, stack: usize) -> bool {
+    // SAFETY: sysconf only reads a value of the C library.
+    let least = usize::try_from(unsafe { libc::sysconf(libc::_SC_THREAD_STACK_MIN) }).unwrap_or(0);
+    // SAFETY: an all-zero pthread_attr_t is a valid place for pthread_attr_init to write to.
+    let mut attributes: libc::pthread_attr_t = unsafe { core::mem::zeroed() };
+    let attributes = &raw mut attributes;
+    // SAFETY: the place is writable and of the right type.
+    if unsafe { libc::pthread_attr_init(attributes) } != 0 {
+        return false;
+    }
+    // SAFETY: initialised just now.
+    let sized = unsafe { libc::pthread_attr_setstacksize(attributes, stack.max(least)) } == 0;
+    // SAFETY: as above.
+    let detached =
+        unsafe { libc::pthread_attr_setdetachstate(attributes, libc::PTHREAD_CREATE_DETACHED) } == 0;
+    let mut thread = 0;
+    // SAFETY: `thread` is writable, the attributes are initialised, and `run` stays where it is, as in
+    // `ExitKey::new`; it makes no use of its argument.
+    let mut create =
+        || unsafe { libc::pthread_create(&raw mut thread, attributes, run, core::ptr::null_mut()) };
+    let started = sized && detached && create() == 0;
+    // SAFETY: initialised above and not used after this.
+    unsafe { libc::pthread_attr_destroy(attributes) };
+    started
+}
+
+/// Runs `work` with all signals blocked: a thread that it starts has them blocked for its life.
+fn with_signals_blocked<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: an all-zero sigset_t is a valid value of that plain C struct.
+    let mut all: libc::sigset_t = unsafe { core::mem::zeroed() };
+    let mut before = all;
+    // SAFETY: writes to the place given.
+    unsafe { libc::sigfillset(&raw mut all) };
+    // SAFETY: reads the one set and writes the other. The signals of the C library itself stay as they are.
+    let blocked = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) } == 0;
+    let result = work();
+    if blocked {
+        // SAFETY: the set that was read just now.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, core::ptr::null_mut()) };
+    }
+    result
+}
+
+/// Whether the calling thread is the process's first one.
+pub(crate) fn is_main() -> bool {
+    // SAFETY: takes nothing and returns a number.
+    let process = unsafe { libc::getpid() };
+    // SAFETY: as above.
+    let thread = unsafe { libc::syscall(libc::SYS_gettid) };
+    libc::c_long::from(process) == thread
+}
+
+/// Names the calling thread, for tools that list threads.
+pub(crate) fn name_this_thread(name: &CStr) {
+    // SAFETY: reads at most 16 bytes, up to the null that ends the name; a refusal changes nothing.
+    keep_errno(|| unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) });
 }
 
 /// A full memory barrier on every thread of this process that runs now (threads that do not run pass one when

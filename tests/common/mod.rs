@@ -1,6 +1,7 @@
 //! What every test that preloads the library shares: building it, and running programs under it.
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
+pub mod group;
 pub mod native;
 
 use std::path::{Path, PathBuf};

@@ -102,6 +102,23 @@ fn slack_keeps_memory() {
 }
 
 #[test]
+fn memory_goes_with_time() {
+    if !on("aging", "settings::memory_goes_with_time") {
+        return;
+    }
+    let (_, before) = memory();
+    assert!(grow(1_000) > 90 << 20);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while memory().1 > before + (10 << 20) {
+        assert!(std::time::Instant::now() < end, "{before} bytes before, {} after", memory().1);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let maps = std::fs::read_to_string("/proc/self/smaps").expect("Linux lists mappings");
+    let left_out = |line: &&str| line.starts_with("VmFlags:") && line.contains(" dd");
+    assert!(maps.lines().filter(left_out).count() > 2, "records and free memory are left out of dumps");
+}
+
+#[test]
 fn high_orders_on_and_off_at_run_time() {
     if !on("plain", "settings::high_orders_on_and_off_at_run_time") {
         return;
