@@ -2,36 +2,45 @@
 
 use core::ptr::NonNull;
 
-use super::mm_types::{FreeBlock, bytes_of};
+use super::mm_types::bytes_of;
 use super::section::MemMap;
 use crate::base::pfn::Pfn;
 use crate::sys::map::{self, Range};
 
-/// Ranges that one system call takes: a bounded part of the stack of whoever frees.
-const MOST: usize = 64;
+/// Ranges that one system call takes: they stand on the stack of whoever frees.
+const MOST: usize = 32;
 
 /// Ranges of isolated pages, for one system call.
 pub(super) struct Ranges {
     ranges: [Range; MOST],
     length: usize,
-    done: bool,
 }
 
 impl Ranges {
     pub(super) const fn new() -> Self {
-        Self { ranges: [const { Range::EMPTY }; MOST], length: 0, done: true }
+        Self { ranges: [const { Range::EMPTY }; MOST], length: 0 }
     }
 
-    /// Adds `pages` isolated pages, to the last range where they follow it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Whether so many ranges can be added.
+    pub(super) fn has_room_for(&self, ranges: usize) -> bool {
+        self.length + ranges <= MOST
+    }
+
+    /// Adds `pages` isolated pages, to the last range where they follow it. There must be room for a range.
     pub(super) fn add(&mut self, start: Pfn, pages: usize) {
-        let Some(bytes) = bytes_of(pages) else { return };
-        self.push(Range::new(MemMap.address(start), bytes));
+        if let Some(bytes) = bytes_of(pages) {
+            self.push(Range::new(MemMap.address(start), bytes));
+        }
     }
 
-    /// Adds what backs the struct pages of a whole free block but for its first page's, which says what it is: the
+    /// Adds what backs the struct pages of an isolated block of `pages` pages, but for its first page's, which says what it is: the
     /// others are never used, say nothing, and read as zero afterwards too.
-    pub(super) fn add_struct_pages(&mut self, block: &FreeBlock) {
-        let range = MemMap.struct_pages(block.pfn().add(1), block.pages() - 1);
+    pub(super) fn add_struct_pages(&mut self, first: Pfn, pages: usize) {
+        let range = MemMap.struct_pages(first.add(1), pages - 1);
         let page = map::os_page_size();
         let start = range.start.addr().next_multiple_of(page);
         let length = (range.end.addr() & !(page - 1)).saturating_sub(start);
@@ -43,25 +52,22 @@ impl Ranges {
     }
 
     fn push(&mut self, range: Range) {
-        if self.length > 0 && self.ranges[self.length - 1].extend(&range) {
-            return;
+        let extended = self.length > 0 && self.ranges[self.length - 1].extend(&range);
+        if !extended && self.length < MOST {
+            self.ranges[self.length] = range;
+            self.length += 1;
         }
-        if self.length == MOST {
-            self.done &= self.flush();
-        }
-        self.ranges[self.length] = range;
-        self.length += 1;
     }
 
-    fn flush(&mut self) -> bool {
-        let ranges = &self.ranges[..core::mem::take(&mut self.length)];
-        // SAFETY: the blocks that the ranges come from were isolated, so nobody uses these pages, nor writes the words
-        // within them; both are private anonymous memory, of an arena and of a section, and whole pages of the machine.
-        ranges.is_empty() || unsafe { map::discard_all(ranges) }
+    /// Leaves them out of core dumps, if that is wanted.
+    pub(super) fn leave_out_of_dumps(&self) {
+        self.ranges[..self.length].iter().for_each(Range::leave_out_of_dumps);
     }
 
     /// Gives them back. Returns whether all went.
-    pub(super) fn discard(mut self) -> bool {
-        self.flush() & self.done
+    pub(super) fn discard(&self) -> bool {
+        // SAFETY: the blocks that the ranges come from were isolated, so nobody uses these pages, nor writes the words
+        // within them; both are private anonymous memory, of an arena and of a section, and whole pages of the machine.
+        unsafe { map::discard_all(&self.ranges[..self.length]) }
     }
 }

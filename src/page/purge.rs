@@ -15,11 +15,11 @@ use crate::base::pfn::{Order, PAGE_SIZE, PAGEBLOCK_PAGES, PAGEBLOCK_SIZE, PAGEBL
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::map;
 
-/// Blocks that are isolated at a time.
-const BATCH: usize = 64;
-/// The largest block that is isolated, and the most that are together: nobody can have them meanwhile.
+/// The largest block that is isolated, and the most pages that are together: nobody can have them meanwhile.
 const PURGE_ORDER: Order = Order::new(13);
 const BATCH_PAGES: usize = 4 << 13;
+/// Ranges that one block makes at most: every other pageblock of it, and its struct pages.
+const RANGES: usize = (PURGE_ORDER.pages() / PAGEBLOCK_PAGES).div_ceil(2) + 1;
 /// The smallest free block of a pageblock in use that is given back: below it a system call costs more than the pages
 /// are worth. Linux calls order 4 and above costly for the same reason.
 const LEAST_ORDER: Order = Order::new(4);
@@ -38,6 +38,8 @@ pub(crate) enum Within {
     Worth,
     /// All that is free, as somebody asked for, but for hugepages of which less than half is.
     All,
+    /// All that is free, since it is above the limit.
+    ToLimit,
 }
 
 impl Within {
@@ -46,34 +48,12 @@ impl Within {
         let (split_from, all_from) = match self {
             Self::Worth => (SPLIT_FROM, ALL_FROM),
             Self::All => (PAGEBLOCK_PAGES / 2, 1),
+            Self::ToLimit => (1, 1),
         };
         if !(1..PAGEBLOCK_PAGES).contains(&free) || huge && free < split_from {
             return None;
         }
         Some(if free >= all_from { Order::covering(map::os_page_size() / PAGE_SIZE) } else { LEAST_ORDER })
-    }
-}
-
-/// Blocks on their way back to the system.
-struct Batch {
-    blocks: [Option<FreeBlock>; BATCH],
-    length: usize,
-    pages: usize,
-}
-
-impl Batch {
-    const fn new() -> Self {
-        Self { blocks: [const { None }; BATCH], length: 0, pages: 0 }
-    }
-
-    fn has_room(&self) -> bool {
-        self.length < BATCH && self.pages < BATCH_PAGES
-    }
-
-    fn push(&mut self, block: FreeBlock) {
-        self.pages += block.pages();
-        self.blocks[self.length] = Some(block);
-        self.length += 1;
     }
 }
 
@@ -109,7 +89,7 @@ impl Zone {
         };
         self.purge(keep, |purging| Some(purging.lock()));
         if self.above_limit(&self.lock()) > 0 {
-            self.purge_within(Within::All);
+            self.purge_within(Within::ToLimit);
         }
     }
 
@@ -121,23 +101,24 @@ impl Zone {
         let mut purged = 0;
         loop {
             let Some(_purging) = enter(&self.purging) else { return purged };
-            let mut batch = Batch::new();
+            let mut ranges = Ranges::new();
             {
                 let mut buddy = self.lock();
                 let mut excess = buddy.dirty_pageblocks.saturating_sub(keep(self, &mut buddy));
-                while excess > 0 && batch.has_room() {
+                while excess > 0 && ranges.has_room_for(RANGES) && buddy.isolated_pages < BATCH_PAGES {
                     let before = buddy.dirty_pageblocks;
                     let Some(block) = buddy.isolate_dirty(excess) else { break };
                     excess -= before - buddy.dirty_pageblocks;
-                    batch.push(block);
+                    add_dirty(&mut ranges, block);
                 }
             }
-            if batch.length == 0 {
+            if ranges.is_empty() {
                 return purged;
             }
-            let (pageblocks, done) = discard_dirty(&batch);
+            let done = ranges.discard();
+            ranges.leave_out_of_dumps();
             let mut buddy = self.lock();
-            batch.blocks.into_iter().flatten().for_each(|block| buddy.free_isolated(block, done));
+            let pageblocks = buddy.free_all_isolated(done) / PAGEBLOCK_PAGES;
             if !done {
                 // The system refuses: asking again at each free would only cost. Wait for twice as much.
                 buddy.events.purge_failed += pageblocks as u64;
@@ -158,23 +139,22 @@ impl Zone {
             let mut next = 0;
             while next < PAGEBLOCKS_PER_SECTION {
                 let _purging = self.purging.lock();
-                let mut batch = Batch::new();
+                let mut ranges = Ranges::new();
                 {
                     let mut buddy = self.lock();
                     let to = (next + SCAN).min(PAGEBLOCKS_PER_SECTION);
-                    while next < to && batch.length == 0 {
-                        buddy.isolate_within(section.add(next * PAGEBLOCK_PAGES), within, &mut batch);
-                        // A pageblock with more than one batch holds is looked at again.
-                        next += usize::from(batch.has_room());
+                    while next < to && ranges.has_room_for(1) {
+                        buddy.isolate_within(section.add(next * PAGEBLOCK_PAGES), within, &mut ranges);
+                        // A pageblock for which there was not enough room is looked at again.
+                        next += usize::from(ranges.has_room_for(1));
                     }
                 }
-                if batch.length == 0 {
+                if ranges.is_empty() {
                     continue;
                 }
-                let done = discard_blocks(&batch);
-                let pages = batch.pages;
+                let done = ranges.discard();
                 let mut buddy = self.lock();
-                batch.blocks.into_iter().flatten().for_each(|block| buddy.free_isolated(block, done));
+                let pages = buddy.free_all_isolated(done);
                 if !done {
                     buddy.events.purge_failed += 1;
                     return purged;
@@ -187,23 +167,58 @@ impl Zone {
     }
 }
 
+/// A block that is being given back. A name: the list of them owns it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Isolated {
+    pub(super) first: Pfn,
+    pub(super) order: Order,
+}
+
+impl Isolated {
+    /// Its pageblocks, by their first pages; of a smaller block the one that it is in.
+    fn pageblocks(self) -> impl Iterator<Item = Pfn> {
+        (0..self.order.pages()).step_by(PAGEBLOCK_PAGES).map(move |start| self.first.add(start))
+    }
+}
+
 impl Buddy {
     /// Takes a block that is on no list out of everybody's reach.
-    fn isolate(&mut self, block: &FreeBlock) {
-        let word = Word::new(Kind::Isolated, self.zone).with_order(block.order());
-        MemMap.page(block.pfn()).set_word(word);
-        self.isolated.push_back(&MemMap, element(block.pfn()));
-        self.isolated_pages += block.pages();
+    fn isolate(&mut self, block: FreeBlock) -> Isolated {
+        let (first, order) = (block.pfn(), block.order());
+        MemMap.page(first).set_word(Word::new(Kind::Isolated, self.zone).with_order(order));
+        self.isolated.push_back(&MemMap, element(first));
+        self.isolated_pages += order.pages();
+        Isolated { first, order }
     }
 
-    fn leave_isolation(&mut self, block: &FreeBlock) {
-        MemMap.page(block.pfn()).set_word(Word::NOTHING);
-        self.isolated.remove(&MemMap, element(block.pfn()));
-        self.isolated_pages -= block.pages();
+    /// Frees all isolated blocks again, as clean if the system took them. Returns the pages that were dirty.
+    pub(super) fn free_all_isolated(&mut self, clean: bool) -> usize {
+        let mut pages = 0;
+        while let Some(first) = self.isolated.pop_front(&MemMap) {
+            let first = pfn(first);
+            let order = MemMap.page(first).word().order();
+            MemMap.page(first).set_word(Word::NOTHING);
+            self.isolated_pages -= order.pages();
+            for first in (Isolated { first, order }).pageblocks() {
+                let pageblock = MemMap.pageblock(first);
+                let whole = order >= Order::PAGEBLOCK;
+                if whole && pageblock.zeroed() {
+                    continue;
+                }
+                pages += order.pages().min(PAGEBLOCK_PAGES);
+                if clean {
+                    pageblock.set_split(!whole);
+                    pageblock.set_purged(whole);
+                    pageblock.set_left_out(whole && map::dumps_only_used());
+                }
+            }
+            self.free(FreeBlock::from_parts(first, order, clean));
+        }
+        pages
     }
 
     /// Isolates a block that has something to give back, from the cold end, with 1 to `most` dirty pageblocks.
-    pub(super) fn isolate_dirty(&mut self, most: usize) -> Option<FreeBlock> {
+    pub(super) fn isolate_dirty(&mut self, most: usize) -> Option<Isolated> {
         let found = Order::PAGEBLOCK.and_above().find_map(|order| {
             let mut blocks = self.areas[order.index()].lists[DIRTY].iter_back(&MemMap).map(pfn);
             blocks.find(|pfn| !MemMap.pageblock(*pfn).hugetlb())
@@ -220,12 +235,11 @@ impl Buddy {
         }
         let block = self.leave_whole(block);
         self.count_taken(&block);
-        self.isolate(&block);
-        Some(block)
+        Some(self.isolate(block))
     }
 
-    /// Isolates what is worth giving back of a pageblock that is partly in use, as far as the batch has room.
-    fn isolate_within(&mut self, first: Pfn, within: Within, batch: &mut Batch) {
+    /// Isolates what is to go back of a pageblock that is partly in use, as far as there is room for ranges.
+    fn isolate_within(&mut self, first: Pfn, within: Within, ranges: &mut Ranges) {
         let pageblock = MemMap.pageblock(first);
         let free = pageblock.free();
         if pageblock.zone() != self.zone || pageblock.hugetlb() {
@@ -233,7 +247,7 @@ impl Buddy {
         }
         let Some(least) = within.least_order(free, pageblock.huge()) else { return };
         let (mut index, mut left) = (0, free);
-        while left > 0 && index < PAGEBLOCK_PAGES && batch.has_room() {
+        while left > 0 && index < PAGEBLOCK_PAGES && ranges.has_room_for(1) {
             let page = first.add(index);
             let word = MemMap.page(page).word();
             if word.kind() != Kind::Buddy {
@@ -245,33 +259,9 @@ impl Buddy {
             if word.backed() && word.order() >= least {
                 let block = self.take_block(page);
                 self.count_taken(&block);
-                self.isolate(&block);
-                batch.push(block);
+                let block = self.isolate(block);
+                ranges.add(block.first, pages);
             }
-        }
-    }
-
-    /// Frees an isolated block again, as clean if the system took it.
-    pub(super) fn free_isolated(&mut self, block: FreeBlock, clean: bool) {
-        self.leave_isolation(&block);
-        for start in (0..block.pages()).step_by(PAGEBLOCK_PAGES).filter(|_| clean) {
-            let pageblock = MemMap.pageblock(block.pfn().add(start));
-            if block.order() < Order::PAGEBLOCK {
-                pageblock.set_split(true);
-            } else if !pageblock.zeroed() {
-                pageblock.set_split(false);
-                pageblock.set_purged(true);
-            }
-        }
-        self.free(FreeBlock::from_parts(block.pfn(), block.order(), clean));
-    }
-
-    /// In a fork's child: frees what the thread that gave it back, which the child does not have, left isolated.
-    pub(super) fn put_isolated_back(&mut self) {
-        while let Some(first) = self.isolated.first() {
-            let first = pfn(first);
-            let block = FreeBlock::from_parts(first, MemMap.page(first).word().order(), false);
-            self.free_isolated(block, false);
         }
     }
 }
@@ -282,31 +272,10 @@ fn dirty_in(block: &FreeBlock) -> usize {
     starts.filter(|start| !MemMap.pageblock(block.pfn().add(*start)).zeroed()).count()
 }
 
-/// Gives the dirty pageblocks of whole free blocks back. Returns how many there were, and whether all went.
-fn discard_dirty(batch: &Batch) -> (usize, bool) {
-    let mut ranges = Ranges::new();
-    let mut pageblocks = 0;
-    for block in batch.blocks.iter().flatten() {
-        for index in (0..block.pages()).step_by(PAGEBLOCK_PAGES) {
-            let first = block.pfn().add(index);
-            if !MemMap.pageblock(first).zeroed() {
-                pageblocks += 1;
-                ranges.add(first, PAGEBLOCK_PAGES);
-                if map::leave_out_of_dumps(MemMap.address(first), PAGEBLOCK_SIZE) {
-                    MemMap.pageblock(first).set_left_out(true);
-                }
-            }
-        }
-        ranges.add_struct_pages(block);
+/// Adds the dirty pageblocks of a whole free block, and its struct pages: at most `RANGES` ranges.
+fn add_dirty(ranges: &mut Ranges, block: Isolated) {
+    for first in block.pageblocks().filter(|first| !MemMap.pageblock(*first).zeroed()) {
+        ranges.add(first, PAGEBLOCK_PAGES);
     }
-    (pageblocks, ranges.discard())
-}
-
-/// Gives whole blocks back. Returns whether all went.
-fn discard_blocks(batch: &Batch) -> bool {
-    let mut ranges = Ranges::new();
-    for block in batch.blocks.iter().flatten() {
-        ranges.add(block.pfn(), block.pages());
-    }
-    ranges.discard()
+    ranges.add_struct_pages(block.first, block.order.pages());
 }

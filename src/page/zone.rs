@@ -358,7 +358,7 @@ impl Zone {
         if !self.purging.is_mine() {
             self.purging.fork_reset();
             if !self.buddy.is_mine() {
-                self.buddy.lock().put_isolated_back();
+                self.buddy.lock().free_all_isolated(false);
             }
         }
     }

@@ -182,6 +182,13 @@ impl Range {
         Self(libc::iovec { iov_base: address.as_ptr().cast(), iov_len: length })
     }
 
+    /// Leaves the range out of core dumps, if that is wanted.
+    pub(crate) fn leave_out_of_dumps(&self) {
+        if let Some(address) = NonNull::new(self.0.iov_base.cast()) {
+            leave_out_of_dumps(address, self.0.iov_len);
+        }
+    }
+
     /// Makes this range longer by one that follows it; false where it does not.
     pub(crate) fn extend(&mut self, next: &Self) -> bool {
         let follows = self.0.iov_base.addr() + self.0.iov_len == next.0.iov_base.addr();

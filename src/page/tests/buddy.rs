@@ -170,15 +170,15 @@ impl Model {
             assert_eq!(buddy.dirty_pageblocks, 0);
             return;
         };
-        let start = block.pfn().index();
-        let dirty = (start..start + block.pages())
+        let (start, pages) = (block.first.index(), block.order.pages());
+        let dirty = (start..start + pages)
             .step_by(PAGEBLOCK_PAGES)
             .filter(|start| !MemMap.pageblock(self.field.pfn(*start)).zeroed())
             .count();
         assert!((1..=3).contains(&dirty), "{dirty} dirty pageblocks were taken");
-        assert!(self.all_free(start, block.pages()));
-        self.written[start..start + block.pages()].fill(false);
-        self.field.buddy.free_isolated(block, true);
+        assert!(self.all_free(start, pages));
+        self.written[start..start + pages].fill(false);
+        self.field.buddy.free_all_isolated(true);
     }
 
     fn check(&self) {
@@ -278,7 +278,7 @@ fn memory_of_the_hugepage_pool_stays_apart() {
     }
     // What cannot be given back does not count as excess.
     assert_eq!((field.census().free, field.buddy.dirty_pageblocks), (1024, 1));
-    assert_eq!(field.buddy.isolate_dirty(9).unwrap().pfn(), field.pfn(0));
+    assert_eq!(field.buddy.isolate_dirty(9).unwrap().first, field.pfn(0));
     assert!(field.buddy.isolate_dirty(9).is_none());
 }
 

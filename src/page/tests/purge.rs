@@ -160,7 +160,7 @@ fn whoever_finds_no_memory_waits_for_what_is_being_given_back() {
         });
         // Long enough for one who does not wait to come back with nothing.
         std::thread::sleep(std::time::Duration::from_millis(100));
-        home.zone.buddy.lock().put_isolated_back();
+        home.zone.buddy.lock().free_all_isolated(false);
         drop(purging);
         assert_eq!(waiter.join().unwrap(), Some(run));
     });
