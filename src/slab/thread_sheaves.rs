@@ -18,6 +18,10 @@ use crate::page::page_alloc::PageAlloc;
 use crate::sys::handoff;
 use crate::sys::sync::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
+/// A thread gets a sheaf for a class of large objects with so many misses there: those that a program needs once, to
+/// grow a buffer, had better become other sizes again.
+pub(super) const LARGE_FROM: u32 = 8;
+
 /// A thread's objects of every class. What a hit uses stands in arrays of its own, so that the classes in use
 /// share cache lines, and a class's number is all that a hit needs to find it. Number 0 has neither room nor
 /// objects: whoever comes with it takes the slow path.
@@ -184,6 +188,12 @@ impl<'a> Sheaves<'a> {
         (self.rest().alloc_misses.load(Ordering::Relaxed), self.rest().free_misses.load(Ordering::Relaxed))
     }
 
+    /// Misses so far.
+    fn missed(self) -> u32 {
+        let (alloc, free) = self.misses();
+        alloc.saturating_add(free)
+    }
+
     /// Takes the spare sheaf, from any thread.
     fn take_spare(self) -> Option<Sheaf> {
         // SAFETY: `put_spare` gave the handle up with `into_raw`, and of all that take only one thread finds it.
@@ -294,6 +304,9 @@ impl<'a> Sheaves<'a> {
         let level = self.rest().level.load(Ordering::Relaxed);
         let (to, paid) = if first { (level, 0) } else { ((level + 1).min(MAX_LEVEL), info.cost(level)) };
         let bytes = info.cost(to) - paid;
+        if first && info.is_large() && self.missed() < LARGE_FROM {
+            return None;
+        }
         if first && !info.is_large() {
             // Granted in any case: without a sheaf every object would meet the node's lock.
             miss.budget.take_always(bytes);

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::slab::size_class::SizeClass;
-use crate::slab::thread_sheaves::{Sheaves, flush_barn};
+use crate::slab::thread_sheaves::{LARGE_FROM, Sheaves, flush_barn};
 use crate::sys::fault::{Call, arm};
 use core::ptr::NonNull;
 use proptest::prelude::*;
@@ -86,6 +86,10 @@ fn sheaves_grow_with_their_misses_and_pay_for_it() {
         let info = thread.info();
         // For a main and a spare sheaf.
         let paid = |shop: &Shop| (PLENTY - shop.budget.left()) as usize / bytes_of(class) / 2;
+        // Large objects have a sheaf only where they are wanted again and again.
+        for _ in (1..LARGE_FROM).filter(|_| info.is_large()) {
+            assert!(thread.alloc().is_none() && shop.budget.left() == PLENTY);
+        }
         let mut held = Vec::new();
         for level in [0, 1, 2, 2, 2] {
             let misses = thread.misses();
