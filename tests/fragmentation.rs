@@ -85,8 +85,12 @@ fn share_of_free_pageblocks(heap: &Instance) -> f64 {
     let managed = heap.validate().expect("sound").pages.managed / 512;
     let mut text = String::new();
     instance_buddyinfo(heap, &mut text).expect("a String takes it");
-    let blocks = text.split_whitespace().skip(4).map(|number| number.parse::<usize>().expect("a number"));
-    let free: usize = blocks.enumerate().skip(9).map(|(order, blocks)| blocks << (order - 9)).sum();
+    // A line a memory node.
+    let free_of = |line: &str| -> usize {
+        let blocks = line.split_whitespace().skip(4).map(|number| number.parse::<usize>().expect("a number"));
+        blocks.enumerate().skip(9).map(|(order, blocks)| blocks << (order - 9)).sum()
+    };
+    let free: usize = text.lines().map(free_of).sum();
     free as f64 / managed as f64 * 100.0
 }
 

@@ -26,6 +26,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/front/c.rs",        // pointers of C
     "src/front/global.rs",   // GlobalAlloc
     "src/front/instance.rs", // the owning handle
+    "src/front/tests.rs",    // blocks of its own
     "src/front/registry.rs", // instances by number
     "src/front/root.rs",     // an ELF section of its own
     "src/front/thread.rs",   // a thread's cache by its slot
@@ -34,6 +35,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/page/class_map.rs",       // classes by address
     "src/page/dedicated.rs",       // mappings that come, move and go
     "src/page/meta.rs",            // records in mapped memory
+    "src/page/per_node.rs",        // records by address
     "src/page/section.rs",         // struct pages by address
     "src/page/tests/dedicated.rs", // blocks of its own
     "src/page/tests/mod.rs",       // memory of its own zones
@@ -52,6 +54,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/sys/lock.rs",             // a value behind a lock
     "src/sys/map.rs",              // mapping
     "src/sys/mod.rs",              // errno
+    "src/sys/numa.rs",             // memory policies
     "src/sys/slot.rs",             // the TLS slot
     "src/sys/stream.rs",           // a stream of C
     "src/sys/thread.rs",           // the C library's threads

@@ -1,4 +1,5 @@
-//! Layer 1, pure mechanisms: page frame numbers and orders, index-linked lists, events, settings. Nothing here
+//! Layer 1, pure mechanisms: page frame numbers and orders, index-linked lists, events, settings,
+//! memory nodes. Nothing here
 //! knows the outside world or keeps state of its own.
 #![forbid(unsafe_code)]
 
@@ -6,3 +7,4 @@ pub(crate) mod budget;
 pub(crate) mod config;
 pub(crate) mod list;
 pub(crate) mod pfn;
+pub(crate) mod topology;

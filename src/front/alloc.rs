@@ -13,8 +13,10 @@ use super::misuse;
 use super::state::State;
 use super::thread::{self, ThreadCache};
 use crate::base::pfn::{Order, PAGE_SIZE, PAGEBLOCK_SIZE, Pfn};
+use crate::base::topology::instance_of;
 use crate::page::dedicated::{self, DEDICATED_FROM};
 use crate::page::mm_types::Kind;
+use crate::page::page_alloc::PageAlloc;
 use crate::page::section::{MemMap, pfn_of};
 use crate::slab::size_class::{CLASSES, MAX_SIZE, MAX_SMALL, class_by_last, large_class_by_last};
 use crate::slab::thread_sheaves::Miss;
@@ -78,7 +80,7 @@ fn free_class_slow(object: NonNull<u8>, class: usize) {
 impl State {
     /// An object of this class for the calling thread, whose cache is `cache`.
     pub(crate) fn alloc_object(&self, cache: Option<&ThreadCache>, class: usize) -> Option<NonNull<u8>> {
-        self.fit_budget();
+        self.fit_machine();
         self.drain_idle();
         self.try_alloc_object(cache, class).or_else(|| {
             self.reclaim(cache);
@@ -93,11 +95,12 @@ impl State {
         });
         cached.or_else(|| {
             // Without a cache, or without a sheaf, for want of memory or budget: one object straight from the slabs.
-            let mut slot = [core::ptr::null_mut()];
-            self.with_miss(cache, class, |miss| {
+            self.take_pages(cache, |pages| {
+                let mut slot = [core::ptr::null_mut()];
+                let miss = self.miss(class, pages);
                 miss.cache.take_objects(class, &mut slot, miss.meta, miss.pages);
-            });
-            NonNull::new(slot[0])
+                NonNull::new(slot[0])
+            })
         })
     }
 
@@ -111,9 +114,7 @@ impl State {
                     self.relieve(Some(cache), sheaves.room() + 1);
                 }
             }
-            None => self.with_miss(None, class, |miss| {
-                miss.cache.give_objects(class, &[object.as_ptr()], miss.pages);
-            }),
+            None => self.with_miss(None, class, |miss| miss.give(&mut [object.as_ptr()])),
         }
     }
 
@@ -126,8 +127,13 @@ impl State {
         if let Some(object) = cached {
             return Some((object, false));
         }
-        self.fit_budget();
-        let take = || self.with_miss(cache, class, |miss| miss.cache.take_large(class, miss.pages));
+        self.fit_machine();
+        let take = || {
+            self.take_pages(cache, |pages| {
+                let miss = self.miss(class, pages);
+                miss.cache.take_large(class, miss.pages)
+            })
+        };
         take().or_else(|| {
             self.reclaim(cache);
             take()
@@ -141,16 +147,14 @@ impl State {
         class: usize,
         work: impl FnOnce(&mut Miss<'_, '_>) -> R,
     ) -> R {
-        self.with_pages(cache, |pages| {
-            work(&mut Miss {
-                cache: &self.slabs.caches[class],
-                class,
-                pool: &self.pool,
-                meta: &self.meta,
-                budget: &self.budget,
-                pages,
-            })
-        })
+        self.with_pages(cache, |pages| work(&mut self.miss(class, pages)))
+    }
+
+    /// What a miss in this class needs.
+    pub(crate) fn miss<'a, 'p>(&'a self, class: usize, pages: &'a mut PageAlloc<'p>) -> Miss<'a, 'p> {
+        let slabs = if self.slabs.is_one() { &self.slabs.first } else { self.slabs.of(pages.zone.node()) };
+        let (nodes, pool, meta, budget) = (Some(&self.slabs), &self.pool, &self.meta, &self.budget);
+        Miss { cache: &slabs.caches[class], class, nodes, pool, meta, budget, pages }
     }
 
     /// Pages for `size` bytes aligned to `align`, and whether they read as zero.
@@ -162,7 +166,7 @@ impl State {
         size: usize,
         align: usize,
     ) -> Option<(NonNull<u8>, bool)> {
-        self.fit_budget();
+        self.fit_machine();
         self.try_alloc_large(cache, size, align).or_else(|| {
             // What no address space could hold is not worth emptying caches for.
             if size.max(align) >= HOPELESS {
@@ -182,10 +186,10 @@ impl State {
         let run = || {
             let pages = size.div_ceil(PAGE_SIZE).max(1);
             let order = Order::covering(align.div_ceil(PAGE_SIZE));
-            let run = self.with_pages(cache, |source| source.alloc_run(pages, order, 0))?;
+            let run = self.take_pages(cache, |source| source.alloc_run(pages, order, 0))?;
             Some((MemMap.address(run.start), run.zeroed))
         };
-        let dedicated = || Some((self.zone.map_dedicated(size, align)?, true));
+        let dedicated = || Some((self.within_limit(|zone| zone.map_dedicated(size, align))?, true));
         // Each is a way out for the other: an arena can lie across two sections, which a run cannot; and where
         // the address space is used up, what is free of it is in the arenas.
         if align > PAGEBLOCK_SIZE {
@@ -210,7 +214,7 @@ impl State {
                 self.relieve(cache, 1);
             }
             // SAFETY: the word says that a mapping of its own starts here, and it is the caller's to free.
-            _ => unsafe { self.zone.unmap_dedicated(pfn) },
+            _ => unsafe { self.zones.first.unmap_dedicated(pfn) },
         }
     }
 
@@ -221,7 +225,7 @@ impl State {
         if let Some(pfn) = pfn_of(at).filter(|_| at.is_multiple_of(PAGE_SIZE)) {
             let word = MemMap.page(pfn).word();
             let large = matches!(word.kind(), Kind::Run | Kind::Dedicated) && word.class() == 0;
-            if large && word.zone() == self.id {
+            if large && instance_of(word.zone()) == self.id {
                 return (pfn, word.kind());
             }
         }
@@ -253,9 +257,12 @@ impl State {
             let resized = stays && self.with_pages(cache, |source| source.resize_run(pfn, pages));
             return resized.then_some(address);
         }
+        if align > PAGEBLOCK_SIZE {
+            return None;
+        }
         // SAFETY: the word says that a mapping of its own starts here. Moving it keeps the alignment of a
-        // pageblock, and its owner is the caller.
-        if align <= PAGEBLOCK_SIZE { unsafe { self.zone.resize_dedicated(pfn, size) } } else { None }
+        // pageblock, and its owner is the caller. One attempt after another, so it is still there.
+        self.within_limit(|zone| unsafe { zone.resize_dedicated(pfn, size) })
     }
 
     /// Allocates for a layout. `None` means out of memory.
@@ -271,7 +278,7 @@ impl State {
     pub(crate) fn alloc_growing(&self, cache: Option<&ThreadCache>, layout: Layout) -> Option<NonNull<u8>> {
         let run = match Request::of(layout) {
             Request::Pages(size, align) if align <= PAGE_SIZE && size < DEDICATED_FROM => {
-                self.fit_budget();
+                self.fit_machine();
                 let pages = size.div_ceil(PAGE_SIZE);
                 self.with_pages(cache, |source| source.alloc_growing_run(pages))
             }

@@ -14,6 +14,7 @@ use super::registry::{self, GLOBAL_ID};
 use super::state::State;
 use super::thread::{self, ThreadCache};
 use crate::base::pfn::PAGE_SIZE;
+use crate::base::topology::instance_of;
 use crate::page::class_map::{class_at, class_at_home};
 use crate::page::mm_types::Kind;
 use crate::page::section::page_of;
@@ -158,7 +159,7 @@ enum Found<'a> {
 fn find<'a>(block: NonNull<u8>) -> Found<'a> {
     let address = block.as_ptr().addr();
     let Some(word) = page_of(address).map(crate::page::mm_types::Page::word) else { return Found::Nothing };
-    let Some(state) = registry::by_id(word.zone()) else { return Found::Nothing };
+    let Some(state) = registry::by_id(instance_of(word.zone())) else { return Found::Nothing };
     match word.kind() {
         Kind::Slab => Found::Object(state, word.class()),
         _ if !address.is_multiple_of(PAGE_SIZE) => Found::Nothing,

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::state::State;
+use crate::page::zone::Zone;
 use crate::sys::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// What the background thread, which alone uses it, saw of an instance the last time.
@@ -29,7 +30,7 @@ impl State {
             self.seen.settled.store(false, Ordering::Relaxed);
             // One cached object keeps its whole pageblock from being free.
             self.drain_all(None);
-            self.zone.purge_half();
+            self.zones.iter().for_each(Zone::purge_half);
         } else if !self.seen.settled.load(Ordering::Relaxed) {
             // What happens while this runs counts as seen: so until a tick finds nothing, the next looks again.
             let settled = self.trim(None) == 0;
@@ -44,12 +45,13 @@ impl State {
         self.trim(None);
     }
 
-    /// A number that changes when memory goes in or out of the zone, or when any thread's sheaf runs full or empty.
+    /// A number that changes when memory goes in or out of a zone, or when any thread's sheaf runs full or empty.
     fn activity(&self) -> u64 {
         let misses = self.caches().flat_map(|cache| cache.sheaves.all()).map(|(_, sheaves)| {
             let (alloc, free) = sheaves.misses();
             u64::from(alloc) + u64::from(free)
         });
-        misses.fold(self.zone.events().lock, u64::wrapping_add)
+        let locks = self.zones.iter().map(|zone| zone.events().lock);
+        misses.chain(locks).fold(0, u64::wrapping_add)
     }
 }

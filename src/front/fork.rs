@@ -11,6 +11,7 @@ use super::background;
 use super::registry::{self, GLOBAL_ID};
 use super::state::State;
 use super::thread;
+use crate::page::zone::Zone;
 use crate::sys::bug::Line;
 use crate::sys::thread::at_fork;
 
@@ -34,7 +35,7 @@ extern "C" fn parent() {
 extern "C" fn child() {
     for_each(State::fork_release);
     for_each(|state| {
-        state.zone.fork_child();
+        state.zones.iter().for_each(Zone::fork_child);
         state.forget_other_threads(thread::existing(state));
         state.ask_again();
     });

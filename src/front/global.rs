@@ -217,8 +217,7 @@ impl PcpMalloc {
     /// the lists that can be emptied from here.
     pub fn set_pcp_high_orders(&self, on: bool) {
         let state = self.state();
-        state.zone.high_orders.store(on, Ordering::Relaxed);
-        state.drain_all(thread::of_global());
+        state.set_pcp_high_orders(thread::of_global(), on);
     }
 
     /// Gives all free memory back to the system that can be given back, the calling thread's caches first.

@@ -11,10 +11,10 @@ use super::thread;
 use super::validate::Usage;
 use crate::base::config::Config;
 use crate::base::pfn::{MAX_ORDER, Migratetype, Order, Pfn};
+use crate::base::topology::instance_of;
 use crate::page::mm_types::{FreeBlock, Kind, Word};
 use crate::page::section::{MemMap, pfn_of};
 use crate::page::validate::Violation;
-use crate::sys::sync::Ordering;
 
 /// A heap of one's own. Any thread may use it; threads cache for it as they do for the global heap. Dropping
 /// it returns all of its memory to the system at once.
@@ -92,10 +92,10 @@ impl Instance {
             return core::ptr::null_mut();
         }
         let state = self.state();
-        state.fit_budget();
+        state.fit_machine();
         let order = Order::new(order);
         let cache = thread::of(state);
-        let take = || state.with_pages(cache, |pages| pages.alloc_pages(order, migratetype));
+        let take = || state.take_pages(cache, |pages| pages.alloc_pages(order, migratetype));
         let block = take().or_else(|| {
             state.reclaim(cache);
             take()
@@ -103,7 +103,7 @@ impl Instance {
         let Some(block) = block else { return core::ptr::null_mut() };
         let page = MemMap.page(block.pfn());
         page.set_run_pages(block.pages());
-        page.set_word(Word::new(Kind::Run, state.id));
+        page.set_word(Word::new(Kind::Run, MemMap.pageblock(block.pfn()).zone()));
         MemMap.address(block.pfn()).as_ptr()
     }
 
@@ -117,7 +117,8 @@ impl Instance {
         let is_such = |pfn: &Pfn| {
             let page = MemMap.page(*pfn);
             let word = page.word();
-            let is_ours = word.kind() == Kind::Run && word.zone() == state.id && word.class() == 0;
+            let is_ours =
+                word.kind() == Kind::Run && instance_of(word.zone()) == state.id && word.class() == 0;
             is_ours && page.run_pages() == pages
         };
         let Some(pfn) =
@@ -133,8 +134,7 @@ impl Instance {
     /// Switches blocks of orders 1-3 and 9 on threads' page lists on or off.
     pub fn set_pcp_high_orders(&self, on: bool) {
         let state = self.state();
-        state.zone.high_orders.store(on, Ordering::Relaxed);
-        state.drain_all(thread::of(state));
+        state.set_pcp_high_orders(thread::of(state), on);
     }
 
     /// Gives all free memory back that can be given back. Returns its bytes.

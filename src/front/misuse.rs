@@ -50,7 +50,7 @@ fn in_dedicated(address: usize) -> Address {
     let registry = registry::lock();
     let global = registry::by_id(registry::GLOBAL_ID);
     for state in global.into_iter().chain(registry::others(&registry)) {
-        let buddy = state.zone.buddy.lock();
+        let buddy = state.zones.first.buddy.lock();
         for element in buddy.dedicated.iter(&MemMap) {
             let start = MemMap.address(pfn(element)).as_ptr().addr();
             if (start..start + dedicated::length_of(pfn(element))).contains(&address) {

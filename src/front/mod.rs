@@ -9,6 +9,7 @@ pub(crate) mod fork;
 pub(crate) mod global;
 pub(crate) mod instance;
 pub(crate) mod misuse;
+pub(crate) mod nodes;
 pub(crate) mod reclaim;
 pub(crate) mod registry;
 pub(crate) mod root;
@@ -16,3 +17,6 @@ pub(crate) mod settings;
 pub(crate) mod state;
 pub(crate) mod thread;
 pub(crate) mod validate;
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -7,6 +7,7 @@
 use super::state::State;
 use super::thread::ThreadCache;
 use crate::page::purge::Within;
+use crate::page::zone::Zone;
 use crate::slab::size_class::ALL_CLASSES;
 use crate::slab::thread_sheaves::flush_barn;
 use crate::sys::sync::{AtomicU32, AtomicUsize, Ordering};
@@ -88,16 +89,28 @@ impl State {
     /// Gives back all that can be given back. Returns its bytes.
     pub(crate) fn trim(&self, cache: Option<&ThreadCache>) -> usize {
         self.drain_all(cache);
-        self.zone.purge_all() + self.zone.purge_within(Within::All)
+        self.zones.iter().map(|zone| zone.purge_all() + zone.purge_within(Within::All)).sum()
     }
 
     /// After a free that went past the thread's sheaves, which have room for `objects` more: where much is free and
     /// backed among what caches keep in use, empties them, and gives it back.
     #[inline]
     pub(crate) fn relieve(&self, cache: Option<&ThreadCache>, objects: usize) {
-        if self.zone.is_pressed() && self.relief.is_due(objects, self.zone.used_when_pressed()) {
+        let first = &self.zones.first;
+        if self.zones.is_one() {
+            if first.is_pressed() && self.relief.is_due(objects, first.used_when_pressed()) {
+                self.empty_caches(cache);
+            }
+        } else if self.zones.iter().any(Zone::is_pressed)
+            && self.relief.is_due(objects, self.used_when_pressed())
+        {
             self.empty_caches(cache);
         }
+    }
+
+    /// Pages in use when each zone was last found to be pressed: of zones that are not, an old figure that stays.
+    fn used_when_pressed(&self) -> usize {
+        self.zones.iter().map(Zone::used_when_pressed).sum()
     }
 
     /// On a thread's way to the slabs: where the budget refuses larger caches, empties those of threads that have not
@@ -135,7 +148,8 @@ impl State {
         let Some(mut pcp) = cache.pcp.remote() else { return false };
         let (_, high, huge) = pcp.counts();
         if high > 0 || huge > 0 {
-            pcp.drain(&self.zone, &self.budget);
+            let zone = self.zones.of(pcp.node());
+            pcp.drain(zone, &self.budget);
         }
         high > 0 || huge > 0
     }
@@ -143,11 +157,18 @@ impl State {
     #[cold]
     fn empty_caches(&self, cache: Option<&ThreadCache>) {
         self.drain_all(cache);
-        self.zone.purge_excess();
-        self.relief.done(self.zone.used_pages());
-        if self.zone.is_pressed() {
-            self.zone.purge_within(Within::Worth);
+        self.zones.iter().for_each(Zone::purge_excess);
+        let one = self.zones.is_one();
+        self.relief.done(if one { self.zones.first.used_pages() } else { self.used_when_pressed() });
+        for zone in self.zones.iter().filter(|zone| zone.is_pressed()) {
+            zone.purge_within(Within::Worth);
         }
+    }
+
+    /// Switches blocks of orders 1-3 and 9 on threads' page lists on or off, and empties the lists.
+    pub(crate) fn set_pcp_high_orders(&self, cache: Option<&ThreadCache>, on: bool) {
+        self.zones.iter().for_each(|zone| zone.high_orders.store(on, Ordering::Relaxed));
+        self.drain_all(cache);
     }
 
     /// Empties every cache that can be emptied from here into the buddy lists.
@@ -156,7 +177,9 @@ impl State {
             self.flush_cache(cache);
         }
         for class in ALL_CLASSES {
-            self.with_miss(None, class, flush_barn);
+            for zone in self.zones.iter() {
+                self.with_pages_of(zone, |pages| flush_barn(&mut self.miss(class, pages)));
+            }
         }
         self.with_parked(|parked| self.flush_cache(parked));
         for other in self.caches() {
@@ -171,7 +194,7 @@ impl State {
         }
         self.with_pages(Some(cache), |pages| {
             if let Some(pcp) = &mut pages.pcp {
-                pcp.drain(&self.zone, &self.budget);
+                pcp.drain(pages.zone, &self.budget);
             }
         });
     }

@@ -10,6 +10,7 @@ use super::global::GLOBAL;
 use super::state::State;
 use crate::base::config::Config;
 use crate::base::pfn::PAGE_SIZE;
+use crate::base::topology::NODE_SHIFT;
 use crate::page::arena;
 use crate::page::zone::GLOBAL_ZONE;
 use crate::sys::lock::{Guard, Lock};
@@ -20,6 +21,8 @@ use crate::sys::sync::{AtomicPtr, Ordering};
 pub(crate) const GLOBAL_ID: u16 = GLOBAL_ZONE;
 /// Instances that can exist at once, and 1: number 0 is none.
 pub(crate) const NR_INSTANCES: usize = 1024;
+
+const _: () = assert!(NR_INSTANCES <= 1 << NODE_SHIFT);
 
 /// How many instances there were; guards the table.
 static REGISTRY: Lock<u32> = Lock::new(0);
@@ -86,9 +89,11 @@ pub(crate) unsafe fn destroy(state: NonNull<State>) {
     let id = instance.id;
     INSTANCES[usize::from(id)].store(core::ptr::null_mut(), Ordering::Relaxed);
     // SAFETY: the caller vouches that its memory is unused.
-    unsafe { instance.zone.unmap_all_dedicated() };
-    // SAFETY: as above.
-    unsafe { arena::unmap_all(id) };
+    unsafe { instance.zones.first.unmap_all_dedicated() };
+    for zone in instance.zones.iter() {
+        // SAFETY: as above.
+        unsafe { arena::unmap_all(zone.id) };
+    }
     // SAFETY: as above: its thread caches and sheaves too, which threads find only with its generation.
     unsafe { instance.meta.unmap_all() };
     if let Some(length) = map::round_to_os_page(size_of::<State>()) {

@@ -1,4 +1,4 @@
-//! The state of an instance: one zone, its kmem caches, the caches of its threads, and where their records
+//! The state of an instance: a zone and its kmem caches for each memory node, the caches of its threads, and where their records
 //! come from. The global instance is a static of this type; the others live in mappings of their own.
 //!
 //! Lock order within an instance: threads, barns and nodes (one at a time), the sheaf pool, growing, purging, buddy,
@@ -13,7 +13,9 @@ use super::thread::Threads;
 use crate::base::budget::Budget;
 use crate::base::config::Config;
 use crate::base::pfn::PAGE_SIZE;
+use crate::base::topology::Topology;
 use crate::page::meta::Meta;
+use crate::page::per_node::{PerNode, Place};
 use crate::page::zone::Zone;
 use crate::slab::kmem_cache::KmemCaches;
 use crate::slab::sheaf::SheafPool;
@@ -31,20 +33,35 @@ const BUDGET_PART: usize = 64;
 /// The part of the heap's limit that they may hold.
 const LIMIT_PART: usize = 16;
 
+/// What the slabs and barns of a class hold.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ClassUsage {
+    /// Slabs.
+    pub(crate) slabs: usize,
+    /// Objects that are free in them.
+    pub(crate) free: usize,
+    /// Objects in barns.
+    pub(crate) in_barns: usize,
+    /// Sheaves with objects in barns.
+    pub(crate) full_sheaves: usize,
+}
+
 /// An instance.
 #[repr(C)]
 pub(crate) struct State {
-    /// The instance's number, and its zone's; 1 is the global one.
+    /// The instance's number, and its first zone's; 1 is the global one.
     pub(crate) id: u16,
     /// Tells this instance from earlier ones of the same number.
     pub(crate) generation: u32,
-    pub(crate) zone: Zone,
-    pub(crate) slabs: KmemCaches,
+    pub(crate) zones: PerNode<Zone>,
+    pub(crate) slabs: PerNode<KmemCaches>,
+    /// The machine's nodes, once they are known and several.
+    pub(crate) topology: Place<Topology>,
     pub(crate) pool: SheafPool,
     pub(crate) meta: Meta,
     pub(crate) budget: Budget,
     pub(crate) threads: Lock<Threads>,
-    /// Whether what a grown heap asks for was done: its budget, and the background thread.
+    /// Whether what a grown heap asks for was done: its budget, its memory nodes, and the background thread.
     asked: AtomicBool,
     /// Whether the budget was fitted to the machine.
     fitted: AtomicBool,
@@ -55,6 +72,8 @@ pub(crate) struct State {
     /// Times memory ran out, or was short on the machine, and caches were emptied for it.
     pub(crate) reclaims: AtomicU32,
     pub(crate) relief: Relief,
+    /// Times another node's memory served, since the thread's own node had none (Linux: `numa_miss`).
+    pub(crate) numa_misses: AtomicU32,
 }
 
 // Relaxed throughout: knobs and counts.
@@ -64,8 +83,9 @@ impl State {
         Self {
             id,
             generation,
-            zone: Zone::new(id),
-            slabs: KmemCaches::new(),
+            zones: PerNode::new(Zone::new(id)),
+            slabs: PerNode::new(KmemCaches::new()),
+            topology: Place::empty(),
             pool: SheafPool::new(),
             meta: Meta::new(),
             budget: Budget::new(FIRST_BUDGET as isize),
@@ -77,12 +97,13 @@ impl State {
             forward: AtomicBool::new(false),
             reclaims: AtomicU32::new(0),
             relief: Relief::new(),
+            numa_misses: AtomicU32::new(0),
         }
     }
 
     pub(crate) fn configure(&self, config: &Config) {
         let config = &Config { limit: config.limit.min(limit_of_percent(config.limit_percent)), ..*config };
-        self.zone.configure(config);
+        self.zones.first.configure(config);
         // What idle threads keep in their main sheaves nobody can take: a limit must not be used up by it.
         let most = config.limit / LIMIT_PART;
         if most < FIRST_BUDGET {
@@ -93,12 +114,12 @@ impl State {
         self.forward.store(config.foreign == crate::base::config::Foreign::Forward, Ordering::Relaxed);
     }
 
-    /// Fits the budget to the machine and starts the background thread, once the heap is large enough for that to
-    /// matter: reading the cgroup's files would only slow small programs down. The caller holds no lock and is not
-    /// within its cache yet, since starting a thread allocates.
+    /// Fits budget and memory nodes to the machine and starts the background thread, once the heap is large enough for
+    /// that to matter: reading the system's files would only slow small programs down. The caller holds no lock and is
+    /// not within its cache yet, since starting a thread allocates.
     #[inline]
-    pub(crate) fn fit_budget(&self) {
-        if self.zone.mapped_pages() >= ASK_FROM / PAGE_SIZE
+    pub(crate) fn fit_machine(&self) {
+        if self.zones.first.mapped_pages() >= ASK_FROM / PAGE_SIZE
             && !self.asked.load(Ordering::Relaxed)
             && !self.asked.swap(true, Ordering::Relaxed)
         {
@@ -116,12 +137,13 @@ impl State {
         if !self.fitted.swap(true, Ordering::Relaxed) {
             self.fit();
         }
+        self.fit_nodes();
         background::start();
     }
 
     fn fit(&self) {
         let Some(memory) = env::usable_memory() else { return };
-        let budget = (memory / BUDGET_PART).min(self.zone.limit_pages() / LIMIT_PART * PAGE_SIZE);
+        let budget = (memory / BUDGET_PART).min(self.zones.first.limit_pages() / LIMIT_PART * PAGE_SIZE);
         if budget >= FIRST_BUDGET {
             self.budget.put(budget - FIRST_BUDGET);
         } else {
@@ -129,21 +151,37 @@ impl State {
         }
     }
 
+    /// What the slabs and barns of a class hold, of all nodes.
+    pub(crate) fn class_usage(&self, class: usize) -> ClassUsage {
+        let mut usage = ClassUsage::default();
+        for cache in self.slabs.iter().map(|slabs| &slabs.caches[class]) {
+            let node = cache.node.lock();
+            usage.slabs += node.slabs;
+            usage.free += node.free;
+            drop(node);
+            let barn = cache.barn.lock();
+            usage.in_barns += barn.objects();
+            usage.full_sheaves += barn.counts().0;
+        }
+        usage
+    }
+
     /// Takes every lock of the instance before a fork.
     pub(crate) fn fork_prepare(&self) {
         self.threads.fork_prepare();
-        self.slabs.fork_prepare();
+        // Under `threads`, so that no node comes between this and the release.
+        self.slabs.iter().for_each(KmemCaches::fork_prepare);
         self.pool.fork_prepare();
-        self.zone.fork_prepare();
+        self.zones.iter().for_each(Zone::fork_prepare);
         self.meta.fork_prepare();
     }
 
     /// Releases them in parent and child.
     pub(crate) fn fork_release(&self) {
         self.meta.fork_release();
-        self.zone.fork_release();
+        self.zones.iter().for_each(Zone::fork_release);
         self.pool.fork_release();
-        self.slabs.fork_release();
+        self.slabs.iter().for_each(KmemCaches::fork_release);
         self.threads.fork_release();
     }
 }

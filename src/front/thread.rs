@@ -332,7 +332,10 @@ impl State {
     ) -> R {
         // SAFETY: the callers pass their own thread's cache, or one that they took off the parked ones.
         let mut pcp = cache.and_then(|cache| unsafe { cache.pcp.owner() });
-        work(&mut PageAlloc { zone: &self.zone, budget: &self.budget, pcp: pcp.as_deref_mut() })
+        let one = self.zones.is_one();
+        let zone = if one { &self.zones.first } else { self.zone_here(pcp.as_deref_mut()) };
+        let (zones, budget) = (Some(&self.zones), &self.budget);
+        work(&mut PageAlloc { zone, zones, budget, pcp: pcp.as_deref_mut() })
     }
 
     /// In a fork's child: forgets the caches of the threads that the child does not have. They may be half
@@ -353,7 +356,8 @@ impl State {
             // Lost also where another thread was draining the lists of a cache that stays.
             if let Some(lost) = cache.pcp.fork_reset(gone, Pcp::new()) {
                 threads.vanished += 1;
-                lost.write_off(&self.zone, &self.budget);
+                let zone = self.zones.of(lost.node());
+                lost.write_off(zone, &self.budget);
             }
             if gone {
                 cache.sheaves.all().for_each(|(_, sheaves)| sheaves.refund(&self.budget));

@@ -4,9 +4,11 @@
 
 use super::state::State;
 use crate::base::pfn::PAGE_SIZE;
+use crate::base::topology::MAX_NODES;
 use crate::page::section::MemMap;
 use crate::page::validate::{Census, Violation, census};
-use crate::slab::kmem_cache::KmemCache;
+use crate::page::zone::Zone;
+use crate::slab::kmem_cache::{KmemCache, KmemCaches};
 use crate::slab::size_class::{ALL_CLASSES, CLASSES, NR_CLASSES};
 use crate::slab::slab_page::Slab;
 
@@ -26,30 +28,60 @@ pub struct Usage {
 impl State {
     /// Recounts everything. `Err` names the first invariant that does not hold.
     pub(crate) fn validate(&self) -> Result<Usage, Violation> {
+        let mut usage = Usage::default();
+        let mut out = [0_usize; NR_CLASSES];
+        let mut on_lists = [0_usize; MAX_NODES];
+        for (zone, slabs) in self.zones.iter().zip(self.slabs.iter()) {
+            let pages = self.check_zone(zone, slabs, &mut out, &mut usage)?;
+            on_lists[zone.node()] = pages.pcp;
+            usage.pages.add(&pages);
+        }
+        self.check_page_lists(&on_lists)?;
+        for class in ALL_CLASSES {
+            self.check_class(class, out[class], &mut usage)?;
+        }
+        Ok(usage)
+    }
+
+    /// Recounts a zone and its kmem caches. Adds the objects that are out of the slabs to `out`.
+    fn check_zone(
+        &self,
+        zone: &Zone,
+        caches: &KmemCaches,
+        out: &mut [usize; NR_CLASSES],
+        usage: &mut Usage,
+    ) -> Result<Census, Violation> {
         let mut slabs = [0_usize; NR_CLASSES];
         let mut free = [0_usize; NR_CLASSES];
-        let buddy = self.zone.buddy.lock();
+        let buddy = zone.buddy.lock();
         let pages = census(&buddy, &mut |first| {
             let class = MemMap.page(first).word().class();
-            if !ALL_CLASSES.contains(&class) {
-                return Err(Violation::at("a slab of no class", first));
+            if !ALL_CLASSES.contains(&class) || MemMap.page(first).word().zone() != zone.id {
+                return Err(Violation::at("a slab of no class, or of another zone", first));
             }
             slabs[class] += 1;
             free[class] += Slab { first, class }.free_objects();
             Ok(())
         })?;
-        let dedicated = buddy.dedicated_pages * PAGE_SIZE;
+        usage.dedicated += buddy.dedicated_pages * PAGE_SIZE;
         drop(buddy);
-        let mut usage = Usage { pages, dedicated, ..Usage::default() };
-        self.check_page_lists(&pages)?;
         for class in ALL_CLASSES {
-            self.check_class(class, slabs[class], free[class], &mut usage)?;
+            let node = caches.caches[class].node.lock();
+            if node.slabs != slabs[class] {
+                return Err(Violation::of("a cache's count of slabs is not that of the pages"));
+            }
+            if node.free != free[class] {
+                return Err(Violation::of("a cache's count of free objects is not that of the pages"));
+            }
+            KmemCache::check_partial(&node, class).map_err(Violation::of)?;
+            out[class] += slabs[class] * usize::from(CLASSES[class].objects) - free[class];
         }
-        Ok(usage)
+        Ok(pages)
     }
 
-    fn check_page_lists(&self, pages: &Census) -> Result<(), Violation> {
-        let mut on_lists = 0;
+    /// `pcp` is the pages that are on threads' lists, by node.
+    fn check_page_lists(&self, pcp: &[usize; MAX_NODES]) -> Result<(), Violation> {
+        let mut on_lists = [0; MAX_NODES];
         for cache in self.caches() {
             let Some(pcp) = cache.pcp.remote() else {
                 return Err(Violation::of("a thread's page lists are in use while they are counted"));
@@ -57,35 +89,21 @@ impl State {
             if !pcp.is_sound() {
                 return Err(Violation::of("a thread's page lists and their counts disagree"));
             }
-            on_lists += pcp.pages();
+            on_lists[pcp.node()] += pcp.pages();
         }
         // A fork's child has lost what its parent's other threads held.
         let lost = self.threads.lock().vanished > 0;
-        if on_lists == pages.pcp || (lost && on_lists < pages.pcp) {
+        if on_lists == *pcp || (lost && on_lists.iter().zip(pcp).all(|(listed, there)| listed <= there)) {
             return Ok(());
         }
         Err(Violation::of("pages on threads' lists are not those that the lists count"))
     }
 
-    fn check_class(
-        &self,
-        class: usize,
-        slabs: usize,
-        free: usize,
-        usage: &mut Usage,
-    ) -> Result<(), Violation> {
-        let cache = &self.slabs.caches[class];
+    /// `out` is the class's objects that are out of their slabs.
+    fn check_class(&self, class: usize, out: usize, usage: &mut Usage) -> Result<(), Violation> {
         let info = &CLASSES[class];
-        let node = cache.node.lock();
-        if node.slabs != slabs {
-            return Err(Violation::of("a cache's count of slabs is not that of the pages"));
-        }
-        if node.free != free {
-            return Err(Violation::of("a cache's count of free objects is not that of the pages"));
-        }
-        KmemCache::check_partial(&node, class).map_err(Violation::of)?;
-        drop(node);
-        let mut cached = cache.barn.lock().objects();
+        let mut cached: usize =
+            self.slabs.iter().map(|slabs| slabs.caches[class].barn.lock().objects()).sum();
         for thread in self.caches() {
             let sheaves = thread.sheaves.of(class);
             if !sheaves.is_sound(info) {
@@ -93,7 +111,6 @@ impl State {
             }
             cached += sheaves.count();
         }
-        let out = slabs * usize::from(info.objects) - free;
         if cached > out {
             return Err(Violation::of("more objects are in caches than are out of their slabs"));
         }

@@ -5,8 +5,9 @@ use core::ptr::NonNull;
 
 use super::class_map;
 use super::mm_types::{Backing, Kind, Word, bytes_of};
+use super::node::is_global;
 use super::section::{MemMap, cover, sections};
-use super::zone::{GLOBAL_ZONE, Zone};
+use super::zone::Zone;
 use crate::base::config::Hugepages;
 use crate::base::pfn::{
     Order, PAGE_SHIFT, PAGE_SIZE, PAGEBLOCK_PAGES, PAGEBLOCK_SIZE, PAGEBLOCKS_PER_SECTION, PAGES_PER_SECTION,
@@ -76,8 +77,9 @@ impl Zone {
     /// back.
     fn covered(&self, arena: Arena) -> Option<Arena> {
         let (address, length) = (arena.address, arena.length);
-        let mapped = || self.id != GLOBAL_ZONE || class_map::cover(address.as_ptr().addr(), length);
+        let mapped = || !is_global(self.id) || class_map::cover(address.as_ptr().addr(), length);
         if cover(address, length) && mapped() {
+            self.bind(address, length);
             return Some(arena);
         }
         // SAFETY: mapped just now, and nobody has its address.

@@ -71,6 +71,36 @@ pub struct ZoneEvents {
 }
 
 impl ZoneEvents {
+    /// Adds another zone's.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let Self {
+            lock,
+            split,
+            merge,
+            claim,
+            steal,
+            grow,
+            purge,
+            purge_failed,
+            purge_pages,
+            refault,
+            refault_pages,
+            collapse,
+        } = other;
+        self.lock += lock;
+        self.split += split;
+        self.merge += merge;
+        self.claim += claim;
+        self.steal += steal;
+        self.grow += grow;
+        self.purge += purge;
+        self.purge_failed += purge_failed;
+        self.purge_pages += purge_pages;
+        self.refault += refault;
+        self.refault_pages += refault_pages;
+        self.collapse += collapse;
+    }
+
     const ZERO: Self = Self {
         lock: 0,
         split: 0,

@@ -4,6 +4,7 @@
 
 use super::mm_types::{FreeBlock, Kind, Word};
 use super::pcp::{COSTLY_ORDER, Pcp};
+use super::per_node::PerNode;
 use super::run::Taken;
 use super::section::MemMap;
 use super::zone::Zone;
@@ -12,13 +13,25 @@ use crate::base::pfn::{HUGEPAGE_ORDER, Migratetype, Order, PAGES_PER_SECTION, Pf
 
 /// Where a thread gets its pages.
 pub(crate) struct PageAlloc<'a> {
+    /// The zone that blocks are taken from.
     pub(crate) zone: &'a Zone,
+    /// The instance's zones, which blocks go back to; `None` where `zone` is the only one for good.
+    pub(crate) zones: Option<&'a PerNode<Zone>>,
     pub(crate) budget: &'a Budget,
-    /// The thread's lists; `None` for a thread without a cache, or while somebody drains it.
+    /// The thread's lists, which hold blocks of `zone`; `None` for a thread without a cache, or while somebody drains it.
     pub(crate) pcp: Option<&'a mut Pcp>,
 }
 
-impl PageAlloc<'_> {
+impl<'a> PageAlloc<'a> {
+    /// The zone that a page belongs to.
+    #[inline]
+    fn home(&self, page: Pfn) -> &'a Zone {
+        match self.zones {
+            Some(zones) if !zones.is_one() => zones.home(page),
+            _ => self.zone,
+        }
+    }
+
     /// Takes a block of 2^order pages, aligned to its size.
     #[inline]
     pub(crate) fn alloc_pages(&mut self, order: Order, migratetype: Migratetype) -> Option<FreeBlock> {
@@ -33,11 +46,14 @@ impl PageAlloc<'_> {
     /// Gives a block back.
     #[inline]
     pub(crate) fn free_pages(&mut self, block: FreeBlock) {
+        let home = self.home(block.pfn());
         match &mut self.pcp {
-            Some(pcp) if Pcp::serves(self.zone, block.order()) => pcp.put(self.zone, self.budget, block),
+            Some(pcp) if home.id == self.zone.id && Pcp::serves(home, block.order()) => {
+                pcp.put(home, self.budget, block)
+            }
             _ => {
                 let mut block = Some(block);
-                self.zone.free_bulk(1, &mut || block.take());
+                home.free_bulk(1, &mut || block.take());
             }
         }
     }
@@ -102,17 +118,20 @@ impl PageAlloc<'_> {
         pages.is_power_of_two() && (pages <= 1 << COSTLY_ORDER || pages == 1 << HUGEPAGE_ORDER)
     }
 
-    /// Gives back runs of `pages` pages, a batch of pages to a hold of the zone's lock where they came from there.
+    /// Gives back runs of `pages` pages, all of one zone, a batch of pages to a hold of its lock where they came from
+    /// there.
     pub(crate) fn free_runs(&mut self, pages: usize, starts: &mut dyn Iterator<Item = Pfn>) {
         if Self::is_block(pages) {
             return starts.for_each(|start| self.free_run(start));
         }
+        let mut starts = starts.peekable();
+        let Some(home) = starts.peek().map(|start| self.home(*start)) else { return };
         let mut pieces = starts.flat_map(|start| {
             let page = MemMap.page(start);
             page.set_word(Word::NOTHING);
             FreeBlock::pieces(start, page.run_pages(), false)
         });
-        self.zone.free_bulk(self.zone.batch() as usize, &mut || pieces.next());
+        home.free_bulk(home.batch() as usize, &mut || pieces.next());
     }
 
     /// Gives back the run that starts here.
@@ -129,7 +148,7 @@ impl PageAlloc<'_> {
         if Self::is_block(pages) && start.is_aligned(Order::covering(pages)) {
             self.free_pages(FreeBlock::from_parts(start, Order::covering(pages), false));
         } else {
-            self.zone.free_run(start, pages);
+            self.home(start).free_run(start, pages);
         }
     }
 
@@ -138,7 +157,7 @@ impl PageAlloc<'_> {
         let page = MemMap.page(start);
         let before = page.run_pages();
         if pages > before {
-            if self.zone.extend_run(start, before, pages - before).is_none() {
+            if self.home(start).extend_run(start, before, pages - before).is_none() {
                 return false;
             }
             page.set_run_pages(pages);

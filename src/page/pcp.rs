@@ -55,6 +55,8 @@ pub(crate) struct Pcp {
     high: u32,
     /// Refills since the last spill: none means that the thread only frees.
     refills: u32,
+    /// The node whose zone the blocks are of, all of them.
+    node: u32,
     pub(crate) events: PcpEvents,
 }
 
@@ -78,8 +80,20 @@ impl Pcp {
             huge_granted: 0,
             high: 0,
             refills: 0,
+            node: 0,
             events: PcpEvents { refill: 0, spill: 0, drain: 0 },
         }
+    }
+
+    /// The node that the lists serve.
+    pub(crate) fn node(&self) -> usize {
+        self.node as usize
+    }
+
+    /// Makes the lists serve another node than `zone`'s, which gets what they hold.
+    pub(crate) fn move_to(&mut self, node: usize, zone: &Zone, budget: &Budget) {
+        self.drain(zone, budget);
+        self.node = node as u32;
     }
 
     /// Whether blocks of this order are kept on lists now.

@@ -5,8 +5,8 @@
 use super::buddy::{Buddy, pfn};
 use super::class_map;
 use super::mm_types::{Kind, Word};
+use super::node::is_global;
 use super::section::{MemMap, sections};
-use super::zone::GLOBAL_ZONE;
 use crate::base::pfn::{NR_ORDERS, Order, PAGEBLOCK_PAGES, PAGEBLOCKS_PER_SECTION, PAGES_PER_SECTION, Pfn};
 
 /// An invariant that does not hold, and the address of the page where (0 where it is none in particular).
@@ -41,6 +41,17 @@ pub struct Census {
     pub slab: usize,
     /// In runs.
     pub run: usize,
+}
+
+impl Census {
+    /// Adds another zone's.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.managed += other.managed;
+        self.free += other.free;
+        self.pcp += other.pcp;
+        self.slab += other.slab;
+        self.run += other.run;
+    }
 }
 
 /// What a walk has counted.
@@ -159,7 +170,7 @@ fn count(
 
 /// Whether the class map says of a block's pages what the first one's word says.
 fn check_class_map(first: Pfn, word: Word, pages: usize) -> Result<(), Violation> {
-    let global = word.zone() == GLOBAL_ZONE && MemMap.pageblock(first).zone() == GLOBAL_ZONE;
+    let global = is_global(word.zone()) && is_global(MemMap.pageblock(first).zone());
     for offset in 0..pages {
         let expected = match word.kind() {
             Kind::Slab if global => word.class(),

@@ -11,6 +11,7 @@ use super::buddy::{Buddy, ZoneEvents};
 use super::dump::Opened;
 use super::fallback::Mode;
 use super::mm_types::{Backing, FreeBlock};
+use super::node::Binding;
 use super::run::Taken;
 use super::section::{MemMap, pfn_of};
 use crate::base::budget::Budget;
@@ -30,7 +31,7 @@ const MAX_HIGH: u32 = 1 << 20;
 /// Blocks of order 9 that the lists of all threads may hold together.
 pub(crate) const MAX_HUGE_ON_LISTS: isize = 64;
 
-/// What the pages of the global instance's zone name it by.
+/// What the pages of the global instance's first zone name it by.
 pub(crate) const GLOBAL_ZONE: u16 = 1;
 
 /// One node's memory of one instance.
@@ -50,7 +51,7 @@ pub(crate) struct Zone {
     fixed_batch: AtomicU32,
     /// 0 lets high follow demand.
     pub(crate) fixed_high: AtomicU32,
-    limit_pages: AtomicUsize,
+    pub(super) limit_pages: AtomicUsize,
     pub(crate) slack_pages: AtomicUsize,
     /// A [`Hugepages`].
     pub(super) hugepages: AtomicU8,
@@ -63,6 +64,7 @@ pub(crate) struct Zone {
     pub(crate) high_orders: AtomicBool,
     /// Order-9 blocks that the lists of all threads may hold.
     pub(crate) huge_on_lists: AtomicIsize,
+    pub(super) binding: Binding,
 }
 
 // Relaxed throughout: knobs and counts that decide nothing about who owns what.
@@ -87,6 +89,7 @@ impl Zone {
             used_when_pressed: AtomicUsize::new(0),
             high_orders: AtomicBool::new(true),
             huge_on_lists: AtomicIsize::new(0),
+            binding: Binding::none(),
         }
     }
 
@@ -99,6 +102,20 @@ impl Zone {
         self.hugepages.store(config.hugepages as u8, Ordering::Relaxed);
         self.high_orders.store(config.pcp_high_orders, Ordering::Relaxed);
         self.buddy.lock().group_by_mobility = config.group_by_mobility;
+        self.update_batch();
+    }
+
+    /// Sets the knobs to those of another zone of the instance.
+    pub(super) fn take_knobs_of(&self, zone: &Self) {
+        let copy =
+            |to: &AtomicU32, from: &AtomicU32| to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        copy(&self.fixed_batch, &zone.fixed_batch);
+        copy(&self.fixed_high, &zone.fixed_high);
+        self.slack_pages.store(zone.slack_pages.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.hugepages.store(zone.hugepages.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.high_orders.store(zone.high_orders.load(Ordering::Relaxed), Ordering::Relaxed);
+        let group_by_mobility = zone.buddy.lock().group_by_mobility;
+        self.buddy.lock().group_by_mobility = group_by_mobility;
         self.update_batch();
     }
 

@@ -46,19 +46,19 @@ pub struct Mallinfo {
 pub fn mallinfo2() -> Mallinfo2 {
     let state = global::ready();
     let mut info = Mallinfo2::default();
-    {
-        let buddy = state.zone.buddy.lock();
-        info.arena = buddy.managed_pages * PAGE_SIZE;
-        info.ordblks = buddy.areas.iter().map(|area| area.blocks()).sum();
-        info.hblks = buddy.dedicated.len();
-        info.hblkhd = buddy.dedicated_pages * PAGE_SIZE;
-        info.fordblks = buddy.free_pages * PAGE_SIZE;
-        info.keepcost = buddy.dirty_pageblocks * crate::base::pfn::PAGEBLOCK_SIZE;
+    for zone in state.zones.iter() {
+        let buddy = zone.buddy.lock();
+        info.arena += buddy.managed_pages * PAGE_SIZE;
+        info.ordblks += buddy.areas.iter().map(|area| area.blocks()).sum::<usize>();
+        info.hblks += buddy.dedicated.len();
+        info.hblkhd += buddy.dedicated_pages * PAGE_SIZE;
+        info.fordblks += buddy.free_pages * PAGE_SIZE;
+        info.keepcost += buddy.dirty_pageblocks * crate::base::pfn::PAGEBLOCK_SIZE;
     }
     for class in ALL_CLASSES {
-        let (cache, size) = (&state.slabs.caches[class], CLASSES[class].size as usize);
-        info.fordblks += cache.node.lock().free * size;
-        let barn = cache.barn.lock().objects();
+        let (cache, size) = (state.class_usage(class), CLASSES[class].size as usize);
+        info.fordblks += cache.free * size;
+        let barn = cache.in_barns;
         let waiting: usize = state.caches().map(|thread| thread.sheaves.of(class).count()).sum();
         info.smblks += barn + waiting;
         info.fsmblks += (barn + waiting) * size;
@@ -115,10 +115,10 @@ pub unsafe fn malloc_info(options: c_int, stream: *mut c_void) -> c_int {
 fn write_xml(out: &mut impl Write) -> fmt::Result {
     let info = mallinfo2();
     out.write_str("<malloc version=\"1\" allocator=\"pcpmalloc\">\n<heap nr=\"0\">\n<sizes>\n")?;
-    for (cache, class) in global::ready().slabs.caches.iter().zip(&CLASSES).skip(1) {
+    for (number, class) in CLASSES.iter().enumerate().skip(1) {
         let (slabs, free) = {
-            let node = cache.node.lock();
-            (node.slabs, node.free)
+            let usage = global::ready().class_usage(number);
+            (usage.slabs, usage.free)
         };
         if slabs > 0 {
             let total = slabs * usize::from(class.objects);

@@ -4,6 +4,7 @@
 use crate::front::global;
 use crate::front::instance::Instance;
 use crate::front::state::State;
+use crate::page::zone::Zone;
 use crate::sys::lock_stat::LockStat;
 
 /// Kinds of locks.
@@ -25,13 +26,14 @@ impl Instance {
 
 fn of(state: &State) -> [LockStat; NR_KINDS] {
     let one = |name, stat| LockStat { name, ..stat };
-    let caches = &state.slabs.caches;
+    let zones = |stat: fn(&Zone) -> LockStat| state.zones.iter().map(stat);
+    let caches = || state.slabs.iter().flat_map(|slabs| &slabs.caches);
     [
-        one("zone", state.zone.buddy.stat()),
-        one("growing", state.zone.growing.stat()),
-        one("purging", state.zone.purging.stat()),
-        LockStat::sum("node", caches.iter().map(|cache| cache.node.stat())),
-        LockStat::sum("barn", caches.iter().map(|cache| cache.barn.stat())),
+        LockStat::sum("zone", zones(|zone| zone.buddy.stat())),
+        LockStat::sum("growing", zones(|zone| zone.growing.stat())),
+        LockStat::sum("purging", zones(|zone| zone.purging.stat())),
+        LockStat::sum("node", caches().map(|cache| cache.node.stat())),
+        LockStat::sum("barn", caches().map(|cache| cache.barn.stat())),
         one("pool", state.pool.lock_stat()),
         one("threads", state.threads.stat()),
         one("meta", state.meta.lock_stat()),

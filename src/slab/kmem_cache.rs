@@ -15,6 +15,7 @@ use crate::page::buddy::{element, pfn};
 use crate::page::meta::Meta;
 use crate::page::mm_types::Word;
 use crate::page::page_alloc::PageAlloc;
+use crate::page::per_node::Record;
 use crate::page::section::MemMap;
 use crate::sys::bug::Line;
 use crate::sys::lock::Lock;
@@ -178,8 +179,15 @@ impl KmemCache {
         Some(meta.take(size_of::<Bitmap>())?.cast())
     }
 
-    /// Puts objects back into their slabs; slabs that become empty go back to the page allocator.
-    pub(crate) fn give_objects(&self, class: usize, objects: &[Object], pages: &mut PageAlloc<'_>) {
+    /// Puts objects back into their slabs, which are of this zone; slabs that become empty go back to the page
+    /// allocator.
+    pub(crate) fn give_objects(
+        &self,
+        class: usize,
+        zone: u16,
+        objects: &[Object],
+        pages: &mut PageAlloc<'_>,
+    ) {
         for chunk in objects.chunks(CHUNK) {
             let mut empty = [None; CHUNK];
             let mut node = self.node.lock();
@@ -187,7 +195,7 @@ impl KmemCache {
             let (mut left, mut emptied) = (chunk, 0);
             while !left.is_empty() {
                 // Each turn gives at least one object, so there are as many places as turns.
-                let given = node.give(class, left, pages.zone.id, &mut empty[emptied]);
+                let given = node.give(class, left, zone, &mut empty[emptied]);
                 emptied += usize::from(empty[emptied].is_some());
                 left = &left[given..];
             }
@@ -291,6 +299,20 @@ pub(crate) struct KmemCaches {
 impl KmemCaches {
     pub(crate) const fn new() -> Self {
         Self { caches: [const { KmemCache::new() }; NR_CLASSES] }
+    }
+
+    /// Those of a further node. Written one by one: all together are more than a small stack holds.
+    pub(crate) fn for_node(meta: &Meta) -> Option<Record<Self>> {
+        let memory: NonNull<Self> = meta.take(size_of::<Self>())?.cast();
+        let first: NonNull<KmemCache> = memory.cast();
+        for class in 0..NR_CLASSES {
+            // SAFETY: a `KmemCaches` is an array of that many caches, and the piece is as large.
+            let place = unsafe { first.add(class) };
+            // SAFETY: part of a fresh piece, aligned to a cache line as a cache is, that nobody else knows.
+            unsafe { place.write(KmemCache::new()) };
+        }
+        // SAFETY: taken from `meta` above, and every cache was written.
+        Some(unsafe { Record::from_raw(memory) })
     }
 
     pub(crate) fn fork_prepare(&self) {

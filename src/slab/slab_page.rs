@@ -11,9 +11,10 @@ use super::size_class::{CLASSES, SizeClass};
 use crate::base::pfn::{Migratetype, Order, PAGE_SIZE, Pfn};
 use crate::page::class_map;
 use crate::page::mm_types::{FreeBlock, Kind, Page, Word};
+use crate::page::node::is_global;
 use crate::page::page_alloc::PageAlloc;
 use crate::page::section::MemMap;
-use crate::page::zone::{GLOBAL_ZONE, Zone};
+use crate::page::zone::Zone;
 use crate::sys::sync::{AtomicU64, Ordering};
 
 /// Bytes that processors pass between them at once.
@@ -114,7 +115,7 @@ impl Slab {
 
     /// Tells the C face's `free` which class the objects of these pages have, of a large object at its start.
     fn map_class(self, zone: &Zone, class: usize) {
-        if zone.id == GLOBAL_ZONE {
+        if is_global(zone.id) {
             let pages = if self.info().is_large() { 1 } else { self.info().pages.into() };
             class_map::set(MemMap.address(self.first).as_ptr().addr(), pages, class);
         }

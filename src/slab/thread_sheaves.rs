@@ -9,12 +9,15 @@
 
 use core::ptr::NonNull;
 
-use super::kmem_cache::KmemCache;
+use super::kmem_cache::{KmemCache, KmemCaches};
 use super::sheaf::{Header, Object, Sheaf, SheafPool};
 use super::size_class::{ALL_CLASSES, CLASSES, MAX_LEVEL, NR_CLASSES, SizeClass};
 use crate::base::budget::Budget;
+use crate::base::topology::{instance_of, node_of, zone_number};
 use crate::page::meta::Meta;
 use crate::page::page_alloc::PageAlloc;
+use crate::page::per_node::PerNode;
+use crate::page::section::page_of;
 use crate::sys::handoff;
 use crate::sys::sync::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
@@ -70,8 +73,11 @@ pub(crate) struct Sheaves<'a> {
 
 /// What a miss needs beside the thread's own sheaves.
 pub(crate) struct Miss<'a, 'p> {
+    /// The class's cache of the node that `pages` takes from.
     pub(crate) cache: &'a KmemCache,
     pub(crate) class: usize,
+    /// The instance's caches, which objects go back to; `None` where `cache` is the class's only one for good.
+    pub(crate) nodes: Option<&'a PerNode<KmemCaches>>,
     pub(crate) pool: &'a SheafPool,
     pub(crate) meta: &'a Meta,
     pub(crate) budget: &'a Budget,
@@ -380,9 +386,9 @@ impl<'a> Sheaves<'a> {
                 if self.push(object.as_ptr()) {
                     return;
                 }
-                miss.give(&[object.as_ptr()]);
+                miss.give(&mut [object.as_ptr()]);
             }
-            None => miss.give(&[object.as_ptr()]),
+            None => miss.give(&mut [object.as_ptr()]),
         }
     }
 
@@ -459,27 +465,68 @@ fn count(counter: &AtomicU32) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }
 
-impl Miss<'_, '_> {
-    fn give(&mut self, objects: &[Object]) {
-        self.cache.give_objects(self.class, objects, self.pages);
+/// The node of the zone that the page of an object names; of what is no object, any.
+fn node_of_object(object: Object) -> usize {
+    page_of(object.addr()).map_or(0, |page| node_of(page.word().zone()))
+}
+
+impl<'a> Miss<'a, '_> {
+    /// Puts objects back into their slabs.
+    pub(crate) fn give(&mut self, objects: &mut [Object]) {
+        match self.nodes {
+            // Asked only now: the objects may be another thread's, which has seen further nodes come.
+            Some(nodes) if !nodes.is_one() => self.give_home(nodes, objects),
+            _ => self.cache.give_objects(self.class, self.pages.zone.id, objects, self.pages),
+        }
+    }
+
+    /// Puts objects of several nodes back into their slabs, those of one node after those of another.
+    #[cold]
+    fn give_home(&mut self, nodes: &PerNode<KmemCaches>, objects: &mut [Object]) {
+        let mut left = objects;
+        while let Some(first) = left.first() {
+            let node = node_of_object(*first);
+            let mut here = 0;
+            for index in 0..left.len() {
+                if node_of_object(left[index]) == node {
+                    left.swap(here, index);
+                    here += 1;
+                }
+            }
+            let (objects, rest) = left.split_at_mut(here);
+            let zone = zone_number(instance_of(self.pages.zone.id), node);
+            nodes.of(node).caches[self.class].give_objects(self.class, zone, objects, self.pages);
+            left = rest;
+        }
+    }
+
+    /// The cache of the node that all objects of a sheaf are of: a barn holds objects of its own node only. `None`
+    /// where they are of several.
+    fn home_of(&self, sheaf: &mut Sheaf) -> Option<&'a KmemCache> {
+        let Some(nodes) = self.nodes.filter(|nodes| !nodes.is_one()) else { return Some(self.cache) };
+        let objects = sheaf.objects();
+        let node = node_of_object(*objects.first()?);
+        let alike = objects.iter().all(|object| node_of_object(*object) == node);
+        alike.then(|| &nodes.of(node).caches[self.class])
     }
 
     /// The same sheaf with its objects put back into their slabs.
     fn emptied(&mut self, mut sheaf: Sheaf) -> Sheaf {
-        self.cache.give_objects(self.class, sheaf.objects(), self.pages);
+        self.give(sheaf.objects());
         sheaf.set_count(0);
         sheaf
     }
 
-    /// Gives the barn a full sheaf for an empty one; where the barn is full, empties this one.
-    fn exchange(&mut self, full: Sheaf, info: &SizeClass) -> Option<Sheaf> {
-        let mut barn = self.cache.barn.lock();
+    /// Gives the barn of the objects' node a full sheaf for an empty one; where that is full, or the objects are of
+    /// several nodes, empties this one.
+    fn exchange(&mut self, mut full: Sheaf, info: &SizeClass) -> Option<Sheaf> {
         if full.capacity() != usize::from(info.sheaf) {
-            drop(barn);
             let small = self.emptied(full);
             self.pool.put(small);
             return self.empty_sheaf(info);
         }
+        let Some(home) = self.home_of(&mut full) else { return Some(self.emptied(full)) };
+        let mut barn = home.barn.lock();
         match barn.put_full(full, info.barn.into()) {
             Ok(()) => {
                 let empty = barn.take_empty();

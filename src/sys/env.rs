@@ -119,7 +119,7 @@ fn read_number(name: &CStr) -> Option<usize> {
 }
 
 /// The start of a file, as much as fits.
-fn read_file<'a>(name: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+pub(super) fn read_file<'a>(name: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     let length = keep_errno(|| {
         // SAFETY: a null-terminated name.
         let file = unsafe { libc::open(name.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };

@@ -22,8 +22,10 @@ pub enum Call {
     Fork = 64,
     /// Starting a thread.
     Spawn = 128,
+    /// Asking what memory nodes there are, and binding memory to one.
+    Numa = 256,
     /// All of them.
-    Any = 255,
+    Any = 511,
 }
 
 /// The crate's unit tests run side by side in one process, so there each thread has failures of its own.

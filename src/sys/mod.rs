@@ -21,6 +21,8 @@ pub(crate) mod lock_stat;
 #[cfg(not(loom))]
 pub(crate) mod map;
 #[cfg(not(loom))]
+pub(crate) mod numa;
+#[cfg(not(loom))]
 pub(crate) mod slot;
 #[cfg(not(loom))]
 pub(crate) mod stream;

@@ -57,7 +57,8 @@ fn work(home: &Home, lists: &Bracket<Pcp>, seed: usize, rounds: usize) {
         let value = random >> 33;
         let mut inside = enter_as_owner(lists);
         outside += usize::from(inside.is_none());
-        let mut pages = PageAlloc { zone: &home.zone, budget: &home.budget, pcp: inside.as_deref_mut() };
+        let mut pages =
+            PageAlloc { zone: &home.zone, zones: None, budget: &home.budget, pcp: inside.as_deref_mut() };
         if value % 2 == 0 && held.len() < 300 {
             let order = Order::new([0, 0, 0, 1, 2, 3, 9][value % 7]);
             let block = pages.alloc_pages(order, MOVABLE).unwrap();
@@ -74,7 +75,8 @@ fn work(home: &Home, lists: &Bracket<Pcp>, seed: usize, rounds: usize) {
     for block in held {
         let mut inside = enter_as_owner(lists);
         MemMap.page(block.pfn()).set_word(Word::NOTHING);
-        PageAlloc { zone: &home.zone, budget: &home.budget, pcp: inside.as_deref_mut() }.free_pages(block);
+        PageAlloc { zone: &home.zone, zones: None, budget: &home.budget, pcp: inside.as_deref_mut() }
+            .free_pages(block);
     }
     // Whoever drained was in the way at times, and nothing was lost by it.
     assert!(outside < rounds);

@@ -13,6 +13,7 @@ mod run;
 mod zone;
 
 use core::ptr::NonNull;
+use std::iter;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -21,6 +22,7 @@ use super::arena::Arena;
 use super::arena::{forget, unmap_all};
 use super::buddy::{Buddy, NR_LISTS};
 use super::mm_types::{Backing, FreeBlock, Kind, Word};
+use super::node::is_global;
 use super::page_alloc::PageAlloc;
 use super::pcp::Pcp;
 use super::section::{MemMap, cover, pfn_of};
@@ -37,7 +39,8 @@ use crate::sys::map;
 /// A zone's number that no other test has, nor any instance.
 fn zone_number() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(30_000);
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    // Not one of the global instance's, whatever the node.
+    iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed)).find(|zone| !is_global(*zone)).unwrap()
 }
 
 /// Sections for fields that no field uses now, as `address >> SECTION_SHIFT`; the first unused one ends it.
@@ -168,12 +171,12 @@ impl Home {
 
     /// The page allocator as a thread with these page lists sees it.
     pub(crate) fn pages<'a>(&'a self, pcp: &'a mut Pcp) -> PageAlloc<'a> {
-        PageAlloc { zone: &self.zone, budget: &self.budget, pcp: Some(pcp) }
+        PageAlloc { zone: &self.zone, zones: None, budget: &self.budget, pcp: Some(pcp) }
     }
 
     /// The same for a thread without lists.
     pub(crate) fn bare(&self) -> PageAlloc<'_> {
-        PageAlloc { zone: &self.zone, budget: &self.budget, pcp: None }
+        PageAlloc { zone: &self.zone, zones: None, budget: &self.budget, pcp: None }
     }
 
     pub(crate) fn census(&self) -> Census {

@@ -57,6 +57,7 @@ impl Shop {
         work(&mut Miss {
             cache: self.cache(class),
             class,
+            nodes: None,
             pool: &self.pool,
             meta: &self.meta,
             budget: &self.budget,
@@ -74,7 +75,8 @@ impl Shop {
     }
 
     fn give(&self, class: usize, objects: &[Object]) {
-        self.cache(class).give_objects(class, objects, &mut self.home.bare());
+        let zone = self.home.zone.id;
+        self.cache(class).give_objects(class, zone, objects, &mut self.home.bare());
     }
 
     /// Recounts everything; returns the objects of this class that are out of their slabs.
