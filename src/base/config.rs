@@ -60,7 +60,8 @@ pub struct Config {
     /// Bytes of free memory that stay mapped whatever the heap's size; above it an eighth of the live heap
     /// (`PCPMALLOC_SLACK`).
     pub slack: usize,
-    /// Bytes that may be in use, caches of threads included, `usize::MAX` for no limit (`PCPMALLOC_LIMIT`).
+    /// Bytes that may be in use, caches of threads included, or free and still backed; `usize::MAX` for no limit
+    /// (`PCPMALLOC_LIMIT`).
     pub limit: usize,
     /// Per cent of the memory that the process may have, its cgroup's limit or else the machine's, that may be in
     /// use; 0 for no such limit (`PCPMALLOC_LIMIT`). Of two limits the smaller one holds.

@@ -146,16 +146,18 @@ impl PcpMalloc {
         self
     }
 
-    /// Bytes of free memory that stay mapped whatever the heap's size; 8 MiB by default. Variable:
-    /// `PCPMALLOC_SLACK`.
+    /// Bytes of free memory that are not given back whatever the heap's size, or an eighth of what is in use where that
+    /// is more: so much in whole pageblocks, and so much within others. Eight times as much at most, for a while,
+    /// where memory that was given back is wanted again; 0 keeps none. 8 MiB by default. Variable: `PCPMALLOC_SLACK`.
     #[must_use]
     pub const fn slack(mut self, bytes: usize) -> Self {
         self.config.slack = bytes;
         self
     }
 
-    /// Bytes that the heap may have in use, caches of threads included; beyond it, allocations fail after caches
-    /// were emptied. Free memory within the slack comes on top. No limit by default. Variable: `PCPMALLOC_LIMIT`.
+    /// Bytes that the heap may have in use, caches of threads included, or free and still backed. When they are reached
+    /// free memory goes back, then caches are emptied, then allocations fail. The allocator's own records, about 1%,
+    /// come on top. No limit by default. Variable: `PCPMALLOC_LIMIT`.
     #[must_use]
     pub const fn limit(mut self, bytes: usize) -> Self {
         self.config.limit = bytes;
@@ -164,8 +166,7 @@ impl PcpMalloc {
 
     /// As `limit`, in per cent, 1 to 100, of the memory that the process may have when it starts: the limit of its
     /// cgroup or of one above it, or else the machine's memory. Of two limits the smaller one holds. Leave room for
-    /// what is not in use but there: the slack, what hugepages back beside what is in use, and the program's own code
-    /// and data. Variable: `PCPMALLOC_LIMIT`.
+    /// the allocator's records and the program's own code and data. Variable: `PCPMALLOC_LIMIT`.
     #[must_use]
     pub const fn limit_percent(mut self, percent: u8) -> Self {
         self.config.limit_percent = percent;
