@@ -10,6 +10,7 @@ mod fallback;
 mod pcp;
 mod purge;
 mod run;
+mod watermark;
 mod within;
 mod zone;
 
