@@ -56,22 +56,22 @@ impl Buddy {
         Some(taken)
     }
 
-    /// A run of `pages` pages, fewer than this block has: out of the free blocks right before it as far as they reach,
-    /// and else of the first pages of the block.
+    /// A run of `pages` pages, fewer than this block has: it starts where the free pages right before the block do, and
+    /// ends in the block only if they are too few. So what is left over is never behind a run but for the last one.
     fn pack(&mut self, block: FreeBlock, pages: usize) -> Taken {
         let (mut start, mut zeroed, mut before) = (block.pfn(), true, 0);
-        while let Some(head) = self.free_block_before(start) {
+        // With twice as many before it, what stands before those is a place for a run by itself.
+        while before < 2 * pages
+            && let Some(head) = self.free_block_before(start)
+        {
             let part = self.take_block(head);
             self.hand_out(&part);
             (start, zeroed, before) = (head, zeroed && part.zeroed(), before + part.pages());
-            if before >= pages {
-                let rest = before - pages;
-                if rest > 0 {
-                    self.free_run(head, rest, part.zeroed());
-                }
-                self.free(block);
-                return Taken { start: head.add(rest), zeroed };
-            }
+        }
+        if before >= pages {
+            self.free_run(start.add(pages), before - pages, zeroed);
+            self.free(block);
+            return Taken { start, zeroed };
         }
         zeroed &= block.zeroed();
         let used = pages - before;

@@ -7,6 +7,7 @@ mod buddy;
 mod dedicated;
 mod drain;
 mod fallback;
+mod hugepage;
 mod pcp;
 mod purge;
 mod run;
