@@ -4,6 +4,7 @@
 mod heap;
 
 use std::alloc::Layout;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Barrier;
 use std::thread;
 
@@ -27,26 +28,28 @@ fn use_and_free(heap: &Instance, layout: Layout, count: usize) {
     }
 }
 
-/// Runs `work` on so many threads, and `meanwhile` when all of them have done it and are idle.
+/// Runs `work` on so many threads, and `meanwhile` when all of them have done it and are idle. Whoever panics still lets
+/// the others go on.
 fn while_idle<R>(threads: usize, work: impl Fn(usize) + Sync, meanwhile: impl FnOnce() -> R) -> R {
     let (worked, end) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
     thread::scope(|scope| {
         let spawn = |number| {
             let (work, worked, end) = (&work, &worked, &end);
             let body = move || {
-                work(number);
+                let result = catch_unwind(AssertUnwindSafe(|| work(number)));
                 worked.wait();
                 end.wait();
+                result.unwrap_or_else(|panic| resume_unwind(panic));
             };
             thread::Builder::new().stack_size(128 << 10).spawn_scoped(scope, body).expect("a thread starts")
         };
         let all: Vec<_> = (0..threads).map(spawn).collect();
         worked.wait();
-        let result = meanwhile();
+        let result = catch_unwind(AssertUnwindSafe(meanwhile));
         end.wait();
         // The end of the scope alone would not wait for their exit handlers.
         all.into_iter().for_each(|thread| thread.join().expect("a thread ends"));
-        result
+        result.unwrap_or_else(|panic| resume_unwind(panic))
     })
 }
 

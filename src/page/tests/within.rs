@@ -76,12 +76,12 @@ fn blocks_of_64_kib_and_more_go_back_and_smaller_ones_stay() {
 fn where_seven_eighths_are_free_all_goes_back_by_many_batches() {
     // Every eighth page stays, so 448 are free, in 192 blocks of 1, 2 and 4 pages: three batches.
     let (home, start) = pageblock(Backing::Small);
-    free_where(&home, start, |index| index % 8 != 0);
+    free_where(&home, start, |index| !index.is_multiple_of(8));
     assert_eq!((backed(&home), purge(&home, Within::Worth), backed(&home)), (448, 448, 0));
-    check_contents(&home, start, |index| index % 8 == 0);
+    check_contents(&home, start, |index| index.is_multiple_of(8));
     // One page more in use, and nothing is worth it; but asked for it goes.
     let (home, start) = pageblock(Backing::Small);
-    let freed = |index: usize| index % 8 != 0 && index != 1;
+    let freed = |index: usize| !index.is_multiple_of(8) && index != 1;
     free_where(&home, start, freed);
     assert_eq!((backed(&home), purge(&home, Within::Worth), backed(&home)), (447, 0, 447));
     assert_eq!((purge(&home, Within::All), backed(&home)), (447, 0));
@@ -113,8 +113,9 @@ fn all_that_is_free_goes_back_when_asked_but_for_hugepages_mostly_in_use() {
     ] {
         let (home, start) = pageblock(backing);
         // Every second page first, so that there are many blocks.
-        let freed =
-            |index: usize| index % 2 == 1 && index / 2 < free || index % 2 == 0 && index / 2 + 256 < free;
+        let freed = |index: usize| {
+            index % 2 == 1 && index / 2 < free || index.is_multiple_of(2) && index / 2 + 256 < free
+        };
         free_where(&home, start, freed);
         assert_eq!(home.census().free, 3 * 512 + free);
         assert_eq!((backing, free, purge(&home, Within::All)), (backing, free, all));
@@ -151,7 +152,7 @@ fn whole_pageblocks_are_left_to_others() {
 #[test]
 fn a_refusal_leaves_what_is_free_backed_and_not_known_as_zero() {
     let (home, start) = pageblock(Backing::Huge);
-    let freed = |index: usize| index % 8 != 0;
+    let freed = |index: usize| !index.is_multiple_of(8);
     free_where(&home, start, freed);
     // The first batch goes, the second one does not.
     assert!(arm(Call::Advise, 1, 1));
