@@ -254,7 +254,7 @@ mod tests {
             assert!(state.budget.left() < before);
             state.trim(thread::of(state));
             assert_eq!((threads, state.budget.left()), (threads, before));
-            assert_eq!(state.zone.huge_on_lists.load(Ordering::Relaxed), 0);
+            assert_eq!(state.zones.first.huge_on_lists.load(Ordering::Relaxed), 0);
             state.validate().expect("sound");
         }
     }

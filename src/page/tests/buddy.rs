@@ -195,7 +195,7 @@ impl Model {
         let within = if all { Within::All } else { Within::Worth };
         self.field.buddy.isolate_within(self.field.pfn(first), within, &mut Ranges::new());
         for element in self.field.buddy.isolated.iter(&MemMap) {
-            let block = super::super::buddy::pfn(element);
+            let block = crate::page::buddy::pfn(element);
             let (start, pages) = (block.index(), MemMap.page(block).word().order().pages());
             assert!((first..first + PAGEBLOCK_PAGES).contains(&start) && free < PAGEBLOCK_PAGES);
             assert!(self.all_free(start, pages));
