@@ -199,3 +199,63 @@ impl State {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::instance::Instance;
+    use super::super::thread;
+    use super::State;
+    use crate::base::config::{Config, Hugepages};
+    use crate::base::pfn::{HUGEPAGE_ORDER, Migratetype, Order};
+    use crate::slab::size_class::ALL_CLASSES;
+    use crate::sys::sync::Ordering;
+    use std::sync::Barrier;
+    use std::vec::Vec;
+
+    /// Uses objects of all classes, and blocks of order 0 and 9, and leaves nothing but what caches keep.
+    fn work(state: &State) {
+        for class in ALL_CLASSES {
+            let objects: Vec<_> =
+                (0..150).map_while(|_| state.alloc_object(thread::of(state), class)).collect();
+            assert_eq!(objects.len(), 150);
+            objects.into_iter().for_each(|object| state.free_object(thread::of(state), object, class));
+        }
+        for order in [Order::ZERO, Order::new(HUGEPAGE_ORDER)] {
+            let take = |_| {
+                state.with_pages(thread::of(state), |pages| pages.alloc_pages(order, Migratetype::Movable))
+            };
+            let blocks: Vec<_> = (0..3).map_while(take).collect();
+            assert_eq!(blocks.len(), 3);
+            blocks
+                .into_iter()
+                .for_each(|block| state.with_pages(thread::of(state), |pages| pages.free_pages(block)));
+        }
+    }
+
+    #[test]
+    fn the_budget_is_what_it_was_when_all_threads_have_ended() {
+        let config = Config { hugepages: Hugepages::Off, limit: 400 << 20, ..Config::new() };
+        let heap = Instance::new(config).expect("an instance");
+        let state = heap.state();
+        let before = state.budget.left();
+        assert_eq!(before, (400 << 20) / 16);
+        for threads in [1, 4, 12] {
+            let barrier = Barrier::new(threads);
+            std::thread::scope(|scope| {
+                let spawn = |_| {
+                    scope.spawn(|| {
+                        work(state);
+                        barrier.wait();
+                    })
+                };
+                let workers: Vec<_> = (0..threads).map(spawn).collect();
+                workers.into_iter().for_each(|worker| worker.join().expect("a worker ends"));
+            });
+            assert!(state.budget.left() < before);
+            state.trim(thread::of(state));
+            assert_eq!((threads, state.budget.left()), (threads, before));
+            assert_eq!(state.zones.first.huge_on_lists.load(Ordering::Relaxed), 0);
+            state.validate().expect("sound");
+        }
+    }
+}

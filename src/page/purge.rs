@@ -239,7 +239,7 @@ impl Buddy {
     }
 
     /// Isolates what is to go back of a pageblock that is partly in use, as far as there is room for ranges.
-    fn isolate_within(&mut self, first: Pfn, within: Within, ranges: &mut Ranges) {
+    pub(super) fn isolate_within(&mut self, first: Pfn, within: Within, ranges: &mut Ranges) {
         let pageblock = MemMap.pageblock(first);
         let free = pageblock.free();
         if pageblock.zone() != self.zone || pageblock.hugetlb() {

@@ -56,26 +56,31 @@ impl Buddy {
         Some(taken)
     }
 
-    /// A run of `pages` pages, fewer than this block has: out of the free blocks right before it as far as they reach,
-    /// and else of the first pages of the block.
+    /// A run of `pages` pages, fewer than this block has: it starts where the free pages right before the block do, and
+    /// ends in the block only if they are too few. So what is left over is never behind a run but for the last one.
     fn pack(&mut self, block: FreeBlock, pages: usize) -> Taken {
-        let (mut start, mut zeroed, mut before) = (block.pfn(), true, 0);
-        while let Some(head) = self.free_block_before(start) {
-            let part = self.take_block(head);
-            self.hand_out(&part);
-            (start, zeroed, before) = (head, zeroed && part.zeroed(), before + part.pages());
-            if before >= pages {
-                let rest = before - pages;
-                if rest > 0 {
-                    self.free_run(head, rest, part.zeroed());
-                }
-                self.free(block);
-                return Taken { start: head.add(rest), zeroed };
-            }
+        let (mut start, mut before) = (block.pfn(), 0);
+        // With twice as many before it, what stands before those is a place for a run by itself.
+        while before < 2 * pages
+            && let Some(head) = self.free_block_before(start)
+        {
+            before += MemMap.page(head).word().order().pages();
+            start = head;
         }
-        zeroed &= block.zeroed();
-        let used = pages - before;
-        self.put_back(block.pfn().index() + used, block.pages() - used, block);
+        let (mut next, mut left, mut zeroed) = (start, pages, true);
+        while left > 0 && next < block.pfn() {
+            let part = self.take_block(next);
+            self.hand_out(&part);
+            let used = part.pages().min(left);
+            (left, zeroed, next) = (left - used, zeroed && part.zeroed(), next.add(used));
+            self.free_run(next, part.pages() - used, part.zeroed());
+        }
+        if left == 0 {
+            self.free(block);
+        } else {
+            zeroed &= block.zeroed();
+            self.put_back(block.pfn().index() + left, block.pages() - left, block);
+        }
         Taken { start, zeroed }
     }
 

@@ -5,7 +5,9 @@
 use super::*;
 use crate::base::pfn::{Migratetype, PAGES_PER_SECTION};
 use crate::page::buddy::{CLEAN, DIRTY};
+use crate::page::discard::Ranges;
 use crate::page::fallback::Mode;
+use crate::page::purge::Within;
 use proptest::prelude::*;
 
 const ARENAS: [Range<usize>; 2] = [3..17, 18..22];
@@ -27,6 +29,7 @@ enum Step {
     FreePart { which: usize, from: usize, pages: usize },
     Free { which: usize },
     Purge,
+    PurgeWithin { which: usize, all: bool },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -40,6 +43,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(which, from, pages)| Step::FreePart { which, from, pages }),
         6 => any::<usize>().prop_map(|which| Step::Free { which }),
         1 => Just(Step::Purge),
+        2 => (any::<usize>(), any::<bool>())
+            .prop_map(|(which, all)| Step::PurgeWithin { which, all }),
     ]
 }
 
@@ -130,6 +135,7 @@ impl Model {
             }
             Step::Free { .. } => {}
             Step::Purge => self.purge(),
+            Step::PurgeWithin { which, all } => self.purge_within(which, all),
         }
     }
 
@@ -178,6 +184,24 @@ impl Model {
         assert!((1..=3).contains(&dirty), "{dirty} dirty pageblocks were taken");
         assert!(self.all_free(start, pages));
         self.written[start..start + pages].fill(false);
+        self.field.buddy.free_all_isolated(true);
+    }
+
+    /// What `purge_within` does to one pageblock, but for the system call.
+    fn purge_within(&mut self, which: usize, all: bool) {
+        let pageblocks: Vec<_> = ARENAS.into_iter().flatten().collect();
+        let first = pageblocks[which % pageblocks.len()] * PAGEBLOCK_PAGES;
+        let free = self.used[first..first + PAGEBLOCK_PAGES].iter().filter(|used| !**used).count();
+        let within = if all { Within::All } else { Within::Worth };
+        self.field.buddy.isolate_within(self.field.pfn(first), within, &mut Ranges::new());
+        for element in self.field.buddy.isolated.iter(&MemMap) {
+            let block = crate::page::buddy::pfn(element);
+            let (start, pages) = (block.index(), MemMap.page(block).word().order().pages());
+            assert!((first..first + PAGEBLOCK_PAGES).contains(&start) && free < PAGEBLOCK_PAGES);
+            assert!(self.all_free(start, pages));
+            assert!(all || pages >= 16 || free >= 448, "{pages} pages of a pageblock with {free} free");
+            self.written[start..start + pages].fill(false);
+        }
         self.field.buddy.free_all_isolated(true);
     }
 

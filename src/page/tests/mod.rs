@@ -7,9 +7,12 @@ mod buddy;
 mod dedicated;
 mod drain;
 mod fallback;
+mod hugepage;
 mod pcp;
 mod purge;
 mod run;
+mod watermark;
+mod within;
 mod zone;
 
 use core::ptr::NonNull;
@@ -190,10 +193,15 @@ impl Home {
     /// Adds an arena of so many pageblocks, at the start of a section: one that the zone maps by itself may lie
     /// across two.
     pub(crate) fn grow(&self, pageblocks: usize) {
+        self.grow_with(pageblocks, Backing::Small);
+    }
+
+    /// The same with a backing, of which the pageblocks say so and the system is told nothing.
+    pub(crate) fn grow_with(&self, pageblocks: usize, backing: Backing) {
         let length = blocks(pageblocks);
         let address = map::map(length, 1 << SECTION_SHIFT).unwrap();
         assert!(cover(address, length));
-        let arena = Arena { address, length, backing: Backing::Small };
+        let arena = Arena { address, length, backing };
         self.zone.add_arena(&mut self.zone.buddy.lock(), &arena);
     }
 

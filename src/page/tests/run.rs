@@ -173,3 +173,82 @@ fn any_part_of_a_run_can_go_back_alone() {
     field.free(1534, 243);
     assert_eq!(field.free_blocks(), [(0, 2048, false)]);
 }
+
+/// Of a field whose other pageblocks are wholly free: free pages within pageblocks in use, and all pages of those.
+fn holes(field: &Field) -> (usize, usize) {
+    let pageblocks = (0..PAGEBLOCKS_PER_SECTION).map(|index| MemMap.pageblock(field.pfn(index * 512)));
+    let in_use =
+        pageblocks.filter(|pageblock| pageblock.zone() == field.buddy.zone && pageblock.free() < 512);
+    in_use.fold((0, 0), |(free, all), pageblock| (free + pageblock.free(), all + 512))
+}
+
+#[test]
+fn runs_of_uneven_sizes_stand_without_holes() {
+    const SIZES: [usize; 9] = [3, 5, 6, 7, 10, 12, 14, 40, 56];
+    let sets: Vec<&[usize]> = SIZES.chunks(1).chain([&SIZES[..7], &SIZES[..]]).collect();
+    for sizes in sets {
+        let mut field = Field::new(&[0..PAGEBLOCKS_PER_SECTION]);
+        let mut pages = 0;
+        for turn in 0.. {
+            let size = sizes[turn * 7 / 3 % sizes.len()];
+            let run = field.buddy.take_run(size, Order::ZERO, MOVABLE).unwrap();
+            field.enter(run.start.index(), size);
+            pages += size;
+            if pages > 60 * 512 {
+                break;
+            }
+        }
+        field.census();
+        let (free, all) = holes(&field);
+        // The pageblock that is being filled counts too, and the end of each that holds no run of this size more.
+        let ends = if let [size] = sizes { 512 % size * all / 512 } else { 0 };
+        assert!(free <= 512 + ends + all / 50, "{free} of {all} pages are free between runs of {sizes:?}");
+    }
+}
+
+#[test]
+fn a_run_with_room_can_grow_where_it_stands() {
+    for pages in [1, 3, 65, 100, 256, 300, 511, 512, 513, 1500] {
+        let mut field = Field::new(&[0..24]);
+        // Something else at the start, and something right behind the place that a run without room takes.
+        let first = taken(&mut field, 20);
+        let run = field.buddy.take_run_with_room(pages).unwrap();
+        field.enter(run.start.index(), pages);
+        assert_eq!((field.census().run, field.census().free), (20 + pages, 24 * 512 - 20 - pages));
+        assert!(run.zeroed && run.start.index() != first);
+        // What is free is as clean as it was, and the run grows to twice its size.
+        assert!(field.free_blocks().into_iter().all(|(_, _, zeroed)| zeroed));
+        assert_eq!((pages, field.buddy.extend_run(run.start, pages, pages)), (pages, Some(true)));
+        field.enter(run.start.index(), 2 * pages);
+        assert_eq!((field.census().run, field.buddy.dirty_pageblocks), (20 + 2 * pages, 0));
+        field.free(run.start.index(), 2 * pages);
+        field.free(first, 20);
+        assert_eq!(field.census().free, 24 * 512);
+    }
+}
+
+#[test]
+fn room_behind_a_run_stays_as_clean_as_it_is() {
+    // Pageblocks 1 and 2 were used, 0 and 3 were not.
+    let mut field = Field::new(&[0..4]);
+    let all = taken(&mut field, 4 * 512);
+    field.leave(all);
+    field.buddy.free_run(field.pfn(0), 512, true);
+    field.buddy.free_run(field.pfn(512), 2 * 512, false);
+    field.buddy.free_run(field.pfn(3 * 512), 512, true);
+    let run = field.buddy.take_run_with_room(700).unwrap();
+    field.enter(run.start.index(), 700);
+    assert_eq!((run.start.index(), run.zeroed), (0, false));
+    assert_eq!((field.census().free, field.buddy.dirty_pageblocks), (4 * 512 - 700, 1));
+    let blocks = field.free_blocks();
+    assert!(blocks.iter().all(|(start, _, zeroed)| *zeroed == (*start >= 3 * 512)), "{blocks:?}");
+}
+
+#[test]
+fn where_there_is_no_room_there_is_no_run_with_room() {
+    let mut field = Field::new(&[0..2]);
+    assert!(field.buddy.take_run_with_room(513).is_none());
+    assert!(field.buddy.take_run_with_room(PAGES_PER_SECTION).is_none());
+    assert!(field.buddy.take_run_with_room(usize::MAX).is_none());
+    assert_eq!((field.census().free, field.buddy.take_run_with_room(512).is_some()), (1024, true));
+}
