@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::process::Command;
+use std::sync::Mutex;
 
 use common::native::{Face, Program, compile, skipped};
 
@@ -47,35 +48,50 @@ fn off_means_none() {
     assert_eq!((huge, pool), (0, 0), "the system's setting is '{}'", setting.trim());
 }
 
-/// The system's pool of 2 MiB pages at another size, and back when dropped.
+/// The system's pool of pages of one size with another number of them, and back when dropped.
 struct Pool {
+    file: String,
     before: String,
 }
 
 impl Pool {
-    const FILE: &str = "/proc/sys/vm/nr_hugepages";
-
-    fn of(pages: u64) -> Option<Self> {
-        let before = fs::read_to_string(Self::FILE).ok()?;
-        let pool = Self { before };
-        fs::write(Self::FILE, pages.to_string()).ok()?;
-        let there: u64 = fs::read_to_string(Self::FILE).ok()?.trim().parse().ok()?;
+    fn of(kib: u64, pages: u64) -> Option<Self> {
+        let file = format!("/sys/kernel/mm/hugepages/hugepages-{kib}kB/nr_hugepages");
+        let before = fs::read_to_string(&file).ok()?;
+        let pool = Self { file, before };
+        fs::write(&pool.file, pages.to_string()).ok()?;
+        let there: u64 = fs::read_to_string(&pool.file).ok()?.trim().parse().ok()?;
         (there >= pages).then_some(pool)
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        fs::write(Self::FILE, &self.before).expect("the pool was writable before");
+        fs::write(&self.file, &self.before).expect("the pool was writable before");
     }
 }
+
+/// The pools are the machine's: one test at a time.
+static POOLS: Mutex<()> = Mutex::new(());
 
 #[test]
 fn the_pool_serves_whoever_asks_for_it() {
     let Some(program) = compile("hugepages.c", &[]) else { return };
-    let Some(_pool) = Pool::of(40) else {
-        return skipped("the hugepage pool", "vm.nr_hugepages cannot be set to 40 here");
+    let _pools = POOLS.lock().expect("no test panicked with it");
+    let Some(_pool) = Pool::of(2048, 44) else {
+        return skipped("the hugepage pool", "vm.nr_hugepages cannot be set to 44 here");
     };
     let Some([_, _, pool]) = backing(&program, "40", "hugetlb") else { return };
     assert!(pool >= 40 << 10, "{pool} KiB of the pool under a heap of 40 MiB");
+}
+
+#[test]
+fn pages_of_1_gib_serve_where_there_are_no_others() {
+    let Some(program) = compile("hugepages.c", &[]) else { return };
+    let _pools = POOLS.lock().expect("no test panicked with it");
+    let (Some(_small), Some(_large)) = (Pool::of(2048, 8), Pool::of(1 << 20, 1)) else {
+        return skipped("hugepages of 1 GiB", "the kernel has no room for one here");
+    };
+    let Some([_, _, pool]) = backing(&program, "200", "hugetlb") else { return };
+    assert!(pool >= 1 << 20, "{pool} KiB of the pools under a heap of 200 MiB");
 }

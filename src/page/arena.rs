@@ -19,9 +19,18 @@ use crate::sys::sync::Ordering;
 
 /// The largest arena that is mapped ahead of demand, in bytes.
 const MAX_ARENA: usize = 1 << 30;
-/// log2 of the sizes of pages that the system's pool may hold.
-const POOL_2M: u32 = 21;
-const POOL_1G: u32 = 30;
+/// The pages that the system's pool may hold, by log2 of their sizes.
+#[derive(Clone, Copy)]
+enum PoolPage {
+    M2 = 21,
+    G1 = 30,
+}
+
+impl PoolPage {
+    const fn bytes(self) -> usize {
+        1 << self as u32
+    }
+}
 
 const _: () = assert!(MAX_ARENA <= PAGES_PER_SECTION * PAGE_SIZE * 4 && PAGEBLOCK_SIZE <= MAX_ARENA);
 
@@ -38,12 +47,13 @@ impl Zone {
     /// that what is mapped ahead of demand stays a bounded part, or just what is needed where the system refuses more.
     pub(super) fn map_arena(&self, pages: usize, align: Order) -> Option<Arena> {
         let needed = pages.div_ceil(PAGEBLOCK_PAGES).checked_mul(PAGEBLOCK_SIZE)?;
-        if let Some(arena) = self.map_from_pool(needed) {
-            return self.covered(arena);
-        }
         let mapped = self.mapped_pages() << PAGE_SHIFT;
         let ahead = (mapped / 8).min(MAX_ARENA) & !(PAGEBLOCK_SIZE - 1);
-        let (address, length) = [ahead.max(needed), needed].into_iter().find_map(|length| {
+        let lengths = [ahead.max(needed), needed];
+        if let Some(arena) = self.map_from_pool(lengths) {
+            return self.covered(arena);
+        }
+        let (address, length) = lengths.into_iter().find_map(|length| {
             map::map(length, align.max(Order::PAGEBLOCK).bytes()).map(|address| (address, length))
         })?;
         let backing = self.choose_backing();
@@ -53,22 +63,32 @@ impl Zone {
         Some(arena)
     }
 
-    /// An arena from the system's hugepage pool, where that is asked for: of pages of 1 GiB once the heap is as large,
-    /// where the pool has some, else of 2 MiB. When it has none the zone goes on with transparent hugepages.
-    fn map_from_pool(&self, needed: usize) -> Option<Arena> {
+    /// An arena from the system's hugepage pool, where that is asked for: of pages of 2 MiB, and of 1 GiB once the heap is
+    /// as large or where there are no others; those for the global instance only, whose arenas are never unmapped: a part
+    /// of such a page cannot be. When the pool has none the zone goes on with transparent hugepages.
+    fn map_from_pool(&self, lengths: [usize; 2]) -> Option<Arena> {
         if self.hugepages.load(Ordering::Relaxed) != Hugepages::Hugetlb as u8 {
             return None;
         }
-        let large = needed.checked_next_multiple_of(1 << POOL_1G)?;
-        let worth = (self.mapped_pages() << PAGE_SHIFT) + needed >= 1 << POOL_1G;
-        let found = worth.then(|| map::map_hugetlb(large, POOL_1G)).flatten().map(|address| (address, large));
-        let found = found.or_else(|| Some((map::map_hugetlb(needed, POOL_2M)?, needed)));
+        let [ahead, needed] = lengths;
+        let (small, large) = (PoolPage::M2, PoolPage::G1);
+        let is_large = (self.mapped_pages() << PAGE_SHIFT) + needed >= large.bytes();
+        let tries = if is_large {
+            [(large, needed), (small, ahead), (small, needed)]
+        } else {
+            [(small, ahead), (small, needed), (large, needed)]
+        };
+        let allowed = |page: PoolPage| page.bytes() == PAGEBLOCK_SIZE || is_global(self.id);
+        let found = tries.into_iter().filter(|(page, _)| allowed(*page)).find_map(|(page, length)| {
+            let length = length.checked_next_multiple_of(page.bytes())?;
+            Some((map::map_hugetlb(length, page as u32)?, length))
+        });
         if let Some((address, length)) = found {
             return Some(Arena { address, length, backing: Backing::Hugetlb });
         }
         self.hugepages.store(Hugepages::Thp as u8, Ordering::Relaxed);
         Line::new()
-            .text("the pool of 2 MiB pages has no room (vm.nr_hugepages); using transparent hugepages")
+            .text("the pool of hugepages has no room (vm.nr_hugepages); using transparent hugepages")
             .print();
         None
     }
