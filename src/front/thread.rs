@@ -227,6 +227,11 @@ fn make(state: &State) -> Option<&ThreadCache> {
 
 /// Takes a cache whose thread is done with it.
 fn park(state: &State, cache: &ThreadCache) {
+    state.with_pages(Some(cache), |pages| {
+        if let Some(pcp) = &mut pages.pcp {
+            pcp.drain_huge(pages.zone, pages.budget);
+        }
+    });
     let mut threads = state.threads.lock();
     if threads.parked_count < MAX_PARKED {
         cache.live.store(0, Ordering::Relaxed);

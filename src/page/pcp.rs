@@ -313,8 +313,18 @@ impl Pcp {
         self.events.drain += 1;
         budget.put(self.high as usize * PAGE_SIZE);
         self.high = 0;
+        self.drain_from(0, zone, budget);
+    }
+
+    /// Gives blocks of order 9 back: of a thread that has ended they are too much to keep.
+    pub(crate) fn drain_huge(&mut self, zone: &Zone, budget: &Budget) {
+        self.drain_from(NR_PCP_LISTS - 3, zone, budget);
+    }
+
+    /// Gives the blocks of the lists from this one on back, those of order 9 among them.
+    fn drain_from(&mut self, first: usize, zone: &Zone, budget: &Budget) {
         zone.end_huge(budget, core::mem::take(&mut self.huge_granted));
-        let mut index = 0;
+        let mut index = first;
         zone.free_bulk(zone.batch() as usize, &mut || {
             while index < NR_PCP_LISTS {
                 if let Some(block) = self.pop_cold(index) {

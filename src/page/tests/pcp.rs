@@ -259,6 +259,21 @@ fn a_grant_for_order_9_is_kept_until_the_lists_are_emptied() {
 }
 
 #[test]
+fn hugepages_can_go_alone() {
+    let home = home(8, 15, 0);
+    let mut pcp = Pcp::new();
+    let held: Vec<_> = [0, 9, 1, 9].map(|order| take(&home, &mut pcp, order).unwrap()).into();
+    held.into_iter().for_each(|block| put(&home, &mut pcp, block));
+    let (count, high, huge) = check(&home, &pcp);
+    assert!(count > 0 && huge == 2);
+    pcp.drain_huge(&home.zone, &home.budget);
+    assert_eq!(check(&home, &pcp), (count, high, 0));
+    assert_eq!(home.zone.huge_on_lists.load(Ordering::Relaxed), 0);
+    assert_eq!(home.budget.left(), (1 << 30) - high as isize * PAGE_SIZE as isize);
+    pcp.drain(&home.zone, &home.budget);
+}
+
+#[test]
 fn a_run_cut_from_a_listed_block_gives_its_rest_back() {
     let home = home(4, 15, 0);
     let mut pcp = Pcp::new();
