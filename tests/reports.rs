@@ -248,6 +248,10 @@ fn zoneinfo_is_the_kernels() {
         let theirs = skeleton(&kernels);
         let shared = [
             "  pages free",
+            "        boost",
+            "        min",
+            "        low",
+            "        high",
             "        spanned",
             "        present",
             "        managed",

@@ -85,6 +85,12 @@ impl Zone {
         self.high(buddy) / 2
     }
 
+    /// In pages: the boost that is in the high watermark, the min, the low and the high one.
+    pub(crate) fn watermarks(&self, buddy: &mut Buddy) -> [usize; 4] {
+        let (bound, high) = (self.bound(buddy) / PAGEBLOCK_PAGES, self.high(buddy));
+        [high - bound, 0, high / 2, high].map(|pageblocks| pageblocks * PAGEBLOCK_PAGES)
+    }
+
     /// Looks where the zone stands, after something was freed. Whether wholly free pageblocks are to be given back.
     pub(super) fn is_above_high(&self, buddy: &mut Buddy) -> bool {
         let (bound, backed) = (self.bound(buddy), buddy.backed_pages);

@@ -32,7 +32,9 @@ pub fn slabinfo(out: &mut impl Write) -> fmt::Result {
 }
 
 /// Writes the heap's zones, one a memory node, and the page lists of the threads that each serves as `/proc/zoneinfo`
-/// has them, and after them, under `events`, what happened since the start in all of them.
+/// has them, and after them, under `events`, what happened since the start in all of them. The watermarks are of wholly
+/// free pages that are still backed: above `high`, which has `boost` in it, they go back until `low` is reached, and on
+/// request until `min`. (The kernel's are the other way round: what must stay free.)
 ///
 /// # Errors
 /// What `out` returns.
@@ -119,19 +121,26 @@ fn write_zoneinfo(state: &State, out: &mut impl Write) -> fmt::Result {
 
 /// A node's zone, and the page lists of the threads that it serves.
 fn write_zone(state: &State, zone: &Zone, out: &mut impl Write) -> fmt::Result {
-    let (free, managed, dirty, dedicated) = {
-        let buddy = zone.buddy.lock();
-        (buddy.free_pages, buddy.managed_pages, buddy.dirty_pageblocks, buddy.dedicated_pages)
+    let (free, managed, dirty, backed, dedicated, [boost, min, low, high]) = {
+        let mut buddy = zone.buddy.lock();
+        let marks = zone.watermarks(&mut buddy);
+        let (free, managed, dirty) = (buddy.free_pages, buddy.managed_pages, buddy.dirty_pages());
+        (free, managed, dirty, buddy.backed_pages, buddy.dedicated_pages, marks)
     };
     // The records are the instance's; they are said once.
     let meta = if zone.node() == 0 { state.meta.mapped() / PAGE_SIZE } else { 0 };
     writeln!(out, "Node {}, zone {:>8}", zone.node_id(), "Normal")?;
     writeln!(out, "  pages free     {free}")?;
     for (name, pages) in [
+        ("boost", boost),
+        ("min", min),
+        ("low", low),
+        ("high", high),
         ("spanned", managed),
         ("present", managed),
         ("managed", managed),
-        ("dirty", dirty << crate::base::pfn::PAGEBLOCK_ORDER),
+        ("dirty", dirty),
+        ("backed", backed),
         ("dedicated", dedicated),
         ("meta", meta),
     ] {
