@@ -88,7 +88,7 @@ fn blocks_that_grow_in_turn_move_rarely() {
             moved += usize::from(block.address != before);
         }
     }
-    // Each has room for as much again when it moves, of which neighbours take some.
+    // Of 476 times all but a few in place.
     assert!(moved <= 4 * 16, "{moved} moves");
     blocks.into_iter().for_each(|block| block.free(&heap));
     heap.validate().expect("sound");

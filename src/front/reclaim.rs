@@ -214,7 +214,7 @@ mod tests {
 
     /// Uses objects of all classes, and blocks of order 0 and 9, and leaves nothing but what caches keep.
     fn work(state: &State) {
-        for class in ALL_CLASSES {
+        for class in ALL_CLASSES.step_by(5) {
             let objects: Vec<_> =
                 (0..150).map_while(|_| state.alloc_object(thread::of(state), class)).collect();
             assert_eq!(objects.len(), 150);
@@ -252,9 +252,12 @@ mod tests {
                 workers.into_iter().for_each(|worker| worker.join().expect("a worker ends"));
             });
             assert!(state.budget.left() < before);
+            // Of one thread the budget pays for blocks of order 9 too; several leave nothing of it for those.
+            let huge = || state.zones.first.huge_on_lists.load(Ordering::Relaxed);
+            assert!(threads > 1 || huge() > 0);
             state.trim(thread::of(state));
             assert_eq!((threads, state.budget.left()), (threads, before));
-            assert_eq!(state.zones.first.huge_on_lists.load(Ordering::Relaxed), 0);
+            assert_eq!(huge(), 0);
             state.validate().expect("sound");
         }
     }
