@@ -212,9 +212,10 @@ mod tests {
     use std::sync::Barrier;
     use std::vec::Vec;
 
-    /// Uses objects of all classes, and blocks of order 0 and 9, and leaves nothing but what caches keep.
-    fn work(state: &State) {
-        for class in ALL_CLASSES.step_by(5) {
+    /// Uses objects of small and, where `large` says so, of large classes, and blocks of order 0 and 9, and leaves nothing
+    /// but what caches keep.
+    fn work(state: &State, large: bool) {
+        for class in ALL_CLASSES.step_by(5).take(if large { usize::MAX } else { 5 }) {
             let objects: Vec<_> =
                 (0..150).map_while(|_| state.alloc_object(thread::of(state), class)).collect();
             assert_eq!(objects.len(), 150);
@@ -244,7 +245,7 @@ mod tests {
             std::thread::scope(|scope| {
                 let spawn = |_| {
                     scope.spawn(|| {
-                        work(state);
+                        work(state, threads > 1);
                         barrier.wait();
                     })
                 };
@@ -252,7 +253,7 @@ mod tests {
                 workers.into_iter().for_each(|worker| worker.join().expect("a worker ends"));
             });
             assert!(state.budget.left() < before);
-            // Of one thread the budget pays for blocks of order 9 too; several leave nothing of it for those.
+            // Large objects leave nothing of the budget for blocks of order 9.
             let huge = || state.zones.first.huge_on_lists.load(Ordering::Relaxed);
             assert!(threads > 1 || huge() > 0);
             state.trim(thread::of(state));
