@@ -240,12 +240,15 @@ mod tests {
         let state = heap.state();
         let before = state.budget.left();
         assert_eq!(before, (400 << 20) / 16);
+        let huge = || state.zones.first.huge_on_lists.load(Ordering::Relaxed);
         for threads in [1, 4, 12] {
             let barrier = Barrier::new(threads);
             std::thread::scope(|scope| {
                 let spawn = |_| {
                     scope.spawn(|| {
                         work(state, threads > 1);
+                        // Large objects leave nothing of the budget for blocks of order 9.
+                        assert!(threads > 1 || huge() > 0);
                         barrier.wait();
                     })
                 };
@@ -253,9 +256,6 @@ mod tests {
                 workers.into_iter().for_each(|worker| worker.join().expect("a worker ends"));
             });
             assert!(state.budget.left() < before);
-            // Large objects leave nothing of the budget for blocks of order 9.
-            let huge = || state.zones.first.huge_on_lists.load(Ordering::Relaxed);
-            assert!(threads > 1 || huge() > 0);
             state.trim(thread::of(state));
             assert_eq!((threads, state.budget.left()), (threads, before));
             assert_eq!(huge(), 0);
