@@ -335,7 +335,16 @@ impl State {
             _ => {}
         }
         let moved =
-            if new.size() > old.size() { self.alloc_growing(cache, new) } else { self.alloc(cache, new) }?;
+            if new.size() > old.size() { self.alloc_growing(cache, new) } else { self.alloc(cache, new) };
+        let Some(moved) = moved else {
+            // Caches are empty now: what they held may have been all that it lacked to grow where it is.
+            return match (Request::of(old), Request::of(new)) {
+                (Request::Pages(..), Request::Pages(size, align)) => {
+                    self.resize_large(cache, block, size, align)
+                }
+                _ => None,
+            };
+        };
         let kept = old.size().min(new.size());
         // SAFETY: both blocks hold at least `kept` bytes, and the new one is nobody else's.
         unsafe { moved.copy_from_nonoverlapping(block, kept) };

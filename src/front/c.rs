@@ -217,9 +217,10 @@ pub unsafe fn realloc(block: *mut u8, size: usize) -> *mut u8 {
             copy_to_new(state, old, usable, size)
         }
         Found::Large(state) => {
-            let resized =
-                if size > MAX_SMALL { state.resize_large(thread::of(state), old, size, 16) } else { None };
-            resized.or_else(|| copy_to_new(state, old, state.large_size(old), size))
+            let resize =
+                || if size > MAX_SMALL { state.resize_large(thread::of(state), old, size, 16) } else { None };
+            // The second time caches are empty: what they held may have been all that it lacked.
+            resize().or_else(|| copy_to_new(state, old, state.large_size(old), size)).or_else(resize)
         }
         Found::Nothing => return realloc_foreign(block, size),
     };

@@ -482,3 +482,25 @@ fn arenas_are_bound_and_a_refusal_is_counted() {
     blocks.into_iter().for_each(|block| free(&heap, block, 20 * MIB));
     assert_empty(&heap);
 }
+
+#[test]
+fn a_block_grows_where_caches_leave_no_room_under_the_limit() {
+    const LIMIT: usize = 128 * MIB;
+    let heap = Instance::new(Config { limit: LIMIT, ..config() }).expect("an instance");
+    let big = heap.alloc(layout(100 * MIB));
+    assert!(!big.is_null());
+    // 16 MiB of small objects come and go: some stay in caches.
+    for size in [64, 256, 1024, 4096, 16 << 10, 64 << 10] {
+        let blocks: Vec<_> = (0..16 * MIB / size).map(|_| alloc(&heap, size)).collect();
+        blocks.into_iter().for_each(|block| free(&heap, block, size));
+    }
+    let used = heap.state().zones.first.used_pages() * PAGE_SIZE;
+    assert!(used > 100 * MIB);
+    let wanted = LIMIT - 2 * MIB;
+    println!("{} KiB in caches", (used - 100 * MIB) >> 10);
+    // SAFETY: allocated above with this layout.
+    let grown = unsafe { heap.realloc(big, layout(100 * MIB), wanted) };
+    assert!(!grown.is_null(), "null, though emptying caches makes room");
+    // SAFETY: as above.
+    unsafe { heap.dealloc(grown, layout(wanted)) };
+}

@@ -104,6 +104,7 @@ impl Zone {
             let mut ranges = Ranges::new();
             {
                 let mut buddy = self.lock();
+                buddy.free_what_a_fork_left();
                 let mut excess = buddy.dirty_pageblocks.saturating_sub(keep(self, &mut buddy));
                 while excess > 0 && ranges.has_room_for(RANGES) && buddy.isolated_pages < BATCH_PAGES {
                     let before = buddy.dirty_pageblocks;
@@ -142,6 +143,7 @@ impl Zone {
                 let mut ranges = Ranges::new();
                 {
                     let mut buddy = self.lock();
+                    buddy.free_what_a_fork_left();
                     let to = (next + SCAN).min(PAGEBLOCKS_PER_SECTION);
                     while next < to && ranges.has_room_for(1) {
                         buddy.isolate_within(section.add(next * PAGEBLOCK_PAGES), within, &mut ranges);
@@ -209,12 +211,23 @@ impl Buddy {
                 if clean {
                     pageblock.set_split(!whole);
                     pageblock.set_purged(whole);
-                    pageblock.set_left_out(whole && map::dumps_only_used());
+                }
+                // Of a pageblock in use somebody may be at it, who just took pages of it.
+                if clean && whole {
+                    pageblock.set_left_out(map::dumps_only_used());
                 }
             }
             self.free(FreeBlock::from_parts(first, order, clean));
         }
         pages
+    }
+
+    /// Frees, as dirty, what is isolated before whoever holds `purging` isolates anything: in a fork's child what another
+    /// thread of the parent was giving back, where `fork_child` could not see to it.
+    fn free_what_a_fork_left(&mut self) {
+        if self.isolated_pages > 0 {
+            self.free_all_isolated(false);
+        }
     }
 
     /// Isolates a block that has something to give back, from the cold end, with 1 to `most` dirty pageblocks.

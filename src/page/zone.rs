@@ -206,14 +206,18 @@ impl Zone {
 
     /// As `take_run`, with room behind it where the zone has such a place.
     pub(crate) fn take_run_with_room(&self, pages: usize) -> Option<Taken> {
-        self.with_growth(pages, Order::ZERO, |buddy| {
+        let taken = self.with_growth(pages, Order::ZERO, |buddy| {
             if !self.allows(buddy, pages) {
                 return None;
             }
             buddy
                 .take_run_with_room(pages)
                 .or_else(|| buddy.take_run(pages, Order::ZERO, Migratetype::Movable))
-        })
+        })?;
+        let mut opened = Opened::new();
+        opened.note(taken.start, pages);
+        opened.put_into_dumps();
+        Some(taken)
     }
 
     /// Takes 1 to `wanted` runs of `pages` pages (at most a pageblock) under one hold of the lock and hands each to
@@ -298,7 +302,7 @@ impl Zone {
         let (allowed, above) = (self.allows(&buddy, pages), self.above_limit(&buddy) > 0);
         drop(buddy);
         let (found, above) = match found {
-            None if allowed => (self.grow(pages, align, &mut take), self.limit_pages() != usize::MAX),
+            None if allowed => (self.grow(pages, align, &mut take), self.is_limited()),
             found => (found, above),
         };
         if above && found.is_some() {

@@ -40,6 +40,17 @@ static void work(void) {
         used[i] = block;
     }
     malloc_trim(0);
+    // Blocks that grow by realloc are in use too.
+    for (int i = 1; i < USED; i += 256) {
+        char *block = malloc(300 * KIB);
+        CHECK(block != NULL);
+        block = realloc(block, 3 * MIB);
+        CHECK(block != NULL);
+        memset(block, 4, 3 * MIB);
+        memcpy(block, used[i], SIZE);
+        free(used[i]);
+        used[i] = block;
+    }
 }
 
 // Bytes of anonymous mappings that dumps leave out; no block in use may be in one.

@@ -165,3 +165,40 @@ fn whoever_finds_no_memory_waits_for_what_is_being_given_back() {
         assert_eq!(waiter.join().unwrap(), Some(run));
     });
 }
+
+#[test]
+fn what_a_fork_left_isolated_is_not_taken_for_given_back() {
+    let home = with_slack(8);
+    home.grow(8);
+    let run = home.take(8 * 512);
+    dirty_pages(run, 8 * 512);
+    home.free(run);
+    // A fork's child, from a signal handler that interrupted this thread under `buddy`, while another one was giving
+    // two pageblocks back: `fork_child` cannot free what is isolated.
+    assert!(home.zone.buddy.lock().isolate_dirty(2).is_some());
+    home.zone.purge_all();
+    home.census();
+    for _ in 0..8 {
+        let block = home.zone.take(Order::PAGEBLOCK, MOVABLE).unwrap();
+        enter_run(block.pfn(), 512, home.zone.id);
+        assert!(!block.zeroed() || reads_as_zero(block.pfn(), 512), "not zero, but said to be");
+    }
+}
+
+#[test]
+fn growth_without_a_limit_does_not_wait_for_what_is_being_given_back() {
+    let home = with_slack(8);
+    std::thread::scope(|scope| {
+        let purging = home.zone.purging.lock();
+        let (done, wait) = std::sync::mpsc::channel();
+        let zone = &home.zone;
+        scope.spawn(move || {
+            let block = zone.take(Order::PAGEBLOCK, MOVABLE).unwrap();
+            enter_run(block.pfn(), 512, zone.id);
+            done.send(()).unwrap();
+        });
+        let came = wait.recv_timeout(std::time::Duration::from_secs(30));
+        drop(purging);
+        assert!(came.is_ok(), "a zone without a limit waited for `purging`");
+    });
+}
