@@ -4,10 +4,11 @@
 
 use crate::sys::sync::{AtomicIsize, AtomicU32, Ordering};
 
-/// Bytes that may still be granted. Can fall below zero where a grant must not fail.
+/// Bytes that may still be granted.
 #[repr(C)]
 pub(crate) struct Budget {
     left: AtomicIsize,
+    total: AtomicIsize,
     /// Grants refused since somebody last looked.
     refused: AtomicU32,
 }
@@ -16,13 +17,29 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) const fn new(bytes: isize) -> Self {
-        Self { left: AtomicIsize::new(bytes), refused: AtomicU32::new(0) }
+        Self { left: AtomicIsize::new(bytes), total: AtomicIsize::new(bytes), refused: AtomicU32::new(0) }
     }
 
-    /// Takes `bytes` if they are left.
-    pub(crate) fn take(&self, bytes: usize) -> bool {
+    /// Makes the budget `bytes` large, whatever of it is granted now.
+    pub(crate) fn set_total(&self, bytes: usize) {
         let bytes = bytes as isize;
-        if self.left.fetch_sub(bytes, Ordering::Relaxed) >= bytes {
+        let before = self.total.swap(bytes, Ordering::Relaxed);
+        self.left.fetch_add(bytes - before, Ordering::Relaxed);
+    }
+
+    /// Takes `bytes` for what a cache can do without: out of the first half, so that threads to come find some.
+    pub(crate) fn take(&self, bytes: usize) -> bool {
+        self.take_down_to(bytes, self.total.load(Ordering::Relaxed) / 2)
+    }
+
+    /// Takes `bytes` for the first step of a cache, without which each object meets a lock.
+    pub(crate) fn take_first(&self, bytes: usize) -> bool {
+        self.take_down_to(bytes, 0)
+    }
+
+    fn take_down_to(&self, bytes: usize, least: isize) -> bool {
+        let bytes = bytes as isize;
+        if self.left.fetch_sub(bytes, Ordering::Relaxed) - bytes >= least {
             return true;
         }
         self.left.fetch_add(bytes, Ordering::Relaxed);
@@ -39,17 +56,12 @@ impl Budget {
             && self.refused.compare_exchange(refused, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Takes `bytes` whether they are left or not: the first step of a cache, without which it would not work.
-    pub(crate) fn take_always(&self, bytes: usize) {
-        self.left.fetch_sub(bytes as isize, Ordering::Relaxed);
-    }
-
     pub(crate) fn put(&self, bytes: usize) {
         self.left.fetch_add(bytes as isize, Ordering::Relaxed);
     }
 
     #[cfg(test)]
-    /// Bytes left; below zero when more was taken than there was.
+    /// Bytes left.
     pub(crate) fn left(&self) -> isize {
         self.left.load(Ordering::Relaxed)
     }
@@ -60,13 +72,18 @@ mod tests {
     use super::Budget;
 
     #[test]
-    fn it_grants_what_it_has() {
-        let budget = Budget::new(100);
+    fn it_grants_what_it_has_and_half_of_it_for_growth() {
+        let budget = Budget::new(200);
         assert!(budget.take(60) && !budget.take(60) && budget.take(40) && !budget.take(1));
-        budget.take_always(10);
-        assert_eq!(budget.left(), -10);
-        budget.put(110);
-        assert_eq!(budget.left(), 100);
-        assert!(!budget.was_refused(3) && budget.was_refused(2) && !budget.was_refused(1));
+        assert!(budget.take_first(90) && !budget.take_first(20) && budget.take_first(10));
+        assert_eq!(budget.left(), 0);
+        budget.put(200);
+        assert!(!budget.was_refused(4) && budget.was_refused(3) && !budget.was_refused(1));
+        // It may be made smaller than what is granted.
+        assert!(budget.take(100));
+        budget.set_total(50);
+        assert!(!budget.take_first(1) && budget.left() == -50);
+        budget.put(100);
+        assert!(budget.take(25) && !budget.take(1) && budget.take_first(25));
     }
 }

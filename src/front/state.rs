@@ -107,7 +107,7 @@ impl State {
         // What idle threads keep in their main sheaves nobody can take: a limit must not be used up by it.
         let most = config.limit / LIMIT_PART;
         if most < FIRST_BUDGET {
-            self.budget.take_always(FIRST_BUDGET - most);
+            self.budget.set_total(most);
             self.fitted.store(true, Ordering::Relaxed);
         }
         self.verbose.store(config.verbose, Ordering::Relaxed);
@@ -144,11 +144,7 @@ impl State {
     fn fit(&self) {
         let Some(memory) = env::usable_memory() else { return };
         let budget = (memory / BUDGET_PART).min(self.zones.first.limit_pages() / LIMIT_PART * PAGE_SIZE);
-        if budget >= FIRST_BUDGET {
-            self.budget.put(budget - FIRST_BUDGET);
-        } else {
-            self.budget.take_always(FIRST_BUDGET - budget);
-        }
+        self.budget.set_total(budget);
     }
 
     /// What the slabs and barns of a class hold, of all nodes.

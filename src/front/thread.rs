@@ -232,16 +232,20 @@ fn park(state: &State, cache: &ThreadCache) {
             pcp.drain_huge(pages.zone, pages.budget);
         }
     });
+    let objects = cache.sheaves.all().map(|(_, sheaves)| sheaves.count()).sum();
     let mut threads = state.threads.lock();
     if threads.parked_count < MAX_PARKED {
         cache.live.store(0, Ordering::Relaxed);
         push(&mut threads.parked, cache);
         threads.parked_count += 1;
-        return;
+        drop(threads);
+    } else {
+        drop(threads);
+        state.flush_cache(cache);
+        state.keep_idle(cache);
     }
-    drop(threads);
-    state.flush_cache(cache);
-    state.keep_idle(cache);
+    // What the thread leaves in its sheaves may be all that keeps much else from going back.
+    state.relieve(None, objects);
 }
 
 /// Gives a cache of another instance back, if that instance still exists.

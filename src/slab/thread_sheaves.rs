@@ -237,8 +237,7 @@ impl<'a> Sheaves<'a> {
         self.rest().main.store(sheaf.into_raw(), Ordering::Relaxed);
     }
 
-    /// Allocates where the main sheaf is empty. `None` means out of memory, or that the budget refuses a first
-    /// sheaf of large objects.
+    /// Allocates where the main sheaf is empty. `None` means out of memory, or that the budget refuses a first sheaf.
     #[cold]
     pub(crate) fn alloc_miss(self, miss: &mut Miss<'_, '_>) -> Option<NonNull<u8>> {
         count(&self.rest().alloc_misses);
@@ -313,13 +312,12 @@ impl<'a> Sheaves<'a> {
         if first && info.is_large() && self.missed() < LARGE_FROM {
             return None;
         }
-        if first && !info.is_large() {
-            // Granted in any case: without a sheaf every object would meet the node's lock.
-            miss.budget.take_always(bytes);
-        } else if bytes > 0 && !miss.budget.take(bytes) {
-            return None;
-        }
-        Some((to, bytes))
+        let granted = if first && !info.is_large() {
+            miss.budget.take_first(bytes)
+        } else {
+            bytes == 0 || miss.budget.take(bytes)
+        };
+        granted.then_some((to, bytes))
     }
 
     /// An empty main sheaf, larger than the one before if growing is due: one of these two, which are empty, or a

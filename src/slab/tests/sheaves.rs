@@ -242,20 +242,26 @@ fn a_pair_at_the_edge_of_a_sheaf_does_not_miss_each_time() {
 }
 
 #[test]
-fn without_budget_a_thread_keeps_its_first_sheaf() {
+fn of_half_a_budget_a_thread_gets_its_first_sheaf_and_no_other() {
     for class in [1, class_of(100), class_of(4000)] {
-        let shop = Shop::with(usize::MAX, 0);
-        let thread = Thread::new(&shop, class);
         let first = CLASSES[class].sheaf_at(0);
+        let shop = Shop::with(usize::MAX, (2 * first * bytes_of(class)) as isize);
+        let thread = Thread::new(&shop, class);
         for _ in 0..3 {
             let held = thread.many(3000);
             assert!(thread.sheaves().count() < first);
             thread.free_all(held);
             assert!(thread.sheaves().count() <= 2 * first);
-            assert_eq!(shop.budget.left(), -((2 * first * bytes_of(class)) as isize));
+            assert_eq!(shop.budget.left(), 0);
+            // A thread that comes late has no sheaf: its objects come from the slabs, and go back there.
+            let late = Thread::new(&shop, class);
+            assert!(late.alloc().is_none());
+            let objects = shop.take(class, 10);
+            late.free_all(objects);
+            assert_eq!(late.sheaves().count(), 0);
         }
         thread.flush();
-        assert!(shop.is_empty() && shop.budget.left() == 0);
+        assert!(shop.is_empty() && shop.budget.left() == (2 * first * bytes_of(class)) as isize);
     }
 }
 
