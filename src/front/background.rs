@@ -87,7 +87,8 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     name_this_thread(c"pcpmalloc");
     let period = PERIOD.load(Ordering::Relaxed);
     let mut watch = if WATCH.load(Ordering::Relaxed) { open_watch() } else { None };
-    loop {
+    // Looked at before each wait too: the main thread may have ended before there was anything for it to wake.
+    while ENDING.word.load(Ordering::Relaxed) == 0 {
         let waited = match &mut watch {
             Some(watch) => watch.wait(period),
             // A kernel that refuses to wait would make this a loop without end.
