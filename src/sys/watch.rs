@@ -336,6 +336,19 @@ mod tests {
     }
 
     #[test]
+    fn an_eventfd_is_known_from_another() {
+        let kept = Kept::new();
+        let descriptor = new_eventfd().expect("an eventfd");
+        kept.set(descriptor);
+        // The program closes what it does not know, and its own eventfd gets the number.
+        close(descriptor);
+        let theirs = new_eventfd().expect("an eventfd");
+        assert_eq!(theirs, descriptor, "the test needs the same number: run it alone");
+        assert_eq!(kept.get(), None);
+        close(theirs);
+    }
+
+    #[test]
     fn a_registration_names_both_descriptors() {
         let mut line = [0; 64];
         for (event, file, expected) in [(3, 0, "3 0 medium"), (1023, 65_536, "1023 65536 medium")] {
