@@ -185,7 +185,7 @@ impl PcpMalloc {
 
     /// Whether a background thread (as for [`background`](Self::background), with or without its ticks) waits for the
     /// kernel's word that memory is short, in the cgroup or on the machine, and gives all free memory back then, at
-    /// most once a second. It keeps up to four file descriptors, which close on exec. Variable: `PCPMALLOC_WATCH`.
+    /// most once a second. It keeps up to five file descriptors, which close on exec. Variable: `PCPMALLOC_WATCH`.
     #[must_use]
     pub const fn watch(mut self, on: bool) -> Self {
         self.config.watch = on;
@@ -221,8 +221,8 @@ impl PcpMalloc {
         state.set_pcp_high_orders(thread::of_global(), on);
     }
 
-    /// Gives all free memory back to the system that can be given back, the calling thread's caches first.
-    /// Returns the bytes given back, in whole pageblocks of 2 MiB.
+    /// Gives all free memory back to the system that can be given back, the calling thread's caches first; but for what is
+    /// free in hugepages of which more than half is in use. Returns the bytes given back, in whole pages of 4 KiB.
     pub fn trim(&self) -> usize {
         self.state().trim(thread::of_global())
     }

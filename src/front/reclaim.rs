@@ -54,8 +54,9 @@ impl Relief {
     /// Notes that `objects` more may be in caches, with `used` pages in use. Whether caches are to be emptied now.
     ///
     /// A program that frees most of what it had must not keep all of it because of a few cached objects; one whose
-    /// memory is merely fragmented must not lose its caches again and again. So it is done for each eighth by which
-    /// what is in use shrinks, and else ever more rarely.
+    /// memory is merely fragmented must not lose its caches again and again. So it is done whenever as many objects as an
+    /// eighth of the pages in use may be in caches and what is in use has shrunk by a sixteenth, and else ever more
+    /// rarely.
     fn is_due(&self, objects: usize, used: usize) -> bool {
         // Relaxed throughout: estimates. Of several threads that come at once the swap picks one.
         let cached = self.cached.fetch_add(objects, Ordering::Relaxed) + objects;

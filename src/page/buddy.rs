@@ -17,6 +17,7 @@ use super::watermark::Boost;
 use crate::base::list::List;
 use crate::base::pfn::{Migratetype, NR_ORDERS, Order, PAGEBLOCK_PAGES, Pfn};
 use crate::sys::bug::{bug, bug_on};
+use crate::sys::clock_ms;
 
 /// Lists of an order below a pageblock's: one a migratetype.
 pub(crate) const NR_LISTS: usize = 3;
@@ -320,7 +321,7 @@ impl Buddy {
             let pageblock = MemMap.pageblock(block.pfn().add(start));
             if pageblock.purged() {
                 pageblock.set_purged(false);
-                self.boost.wanted_again += PAGEBLOCK_PAGES;
+                self.boost.wanted(PAGEBLOCK_PAGES, clock_ms());
                 self.events.refault += 1;
             }
         }
@@ -354,7 +355,7 @@ impl Buddy {
     pub(crate) fn hand_out(&mut self, block: &FreeBlock) {
         // Clean memory of a pageblock of which parts were given back is such a part.
         if block.zeroed() && MemMap.pageblock(block.pfn()).split() {
-            self.boost_within.wanted_again += block.pages();
+            self.boost_within.wanted(block.pages(), clock_ms());
             self.events.refault_pages += block.pages() as u64;
         }
         self.count_taken(block);

@@ -13,6 +13,7 @@ use super::section::{MemMap, sections};
 use super::zone::Zone;
 use crate::base::config::Hugepages;
 use crate::base::pfn::{PAGE_SIZE, PAGEBLOCK_PAGES, PAGEBLOCK_SIZE, PAGEBLOCKS_PER_SECTION, Pfn};
+use crate::sys::env::has_hugepages_of;
 use crate::sys::map;
 use crate::sys::sync::Ordering;
 
@@ -35,7 +36,8 @@ impl Zone {
     /// What is to back a new arena.
     pub(super) fn choose_backing(&self) -> Backing {
         let mapped = self.mapped_pages() * PAGE_SIZE;
-        if self.wants_hugepages() && mapped >= HUGEPAGES_FROM && self.is_dense() {
+        let wanted = self.wants_hugepages() && mapped >= HUGEPAGES_FROM;
+        if wanted && has_hugepages_of(PAGEBLOCK_SIZE) && self.is_dense() {
             Backing::Huge
         } else {
             Backing::Small

@@ -12,6 +12,7 @@ use super::mm_types::{FreeBlock, Kind, Word};
 use super::section::{MemMap, sections};
 use super::zone::Zone;
 use crate::base::pfn::{Order, PAGE_SIZE, PAGEBLOCK_PAGES, PAGEBLOCK_SIZE, PAGEBLOCKS_PER_SECTION, Pfn};
+use crate::sys::clock_ms;
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::map;
 
@@ -38,7 +39,7 @@ pub(crate) enum Within {
     Worth,
     /// All that is free, as somebody asked for, but for hugepages of which less than half is.
     All,
-    /// All that is free, since it is above the limit.
+    /// All that is free, until the limit is kept.
     ToLimit,
 }
 
@@ -126,6 +127,7 @@ impl Zone {
                 buddy.purge_from = buddy.dirty_pageblocks * 2;
                 return purged;
             }
+            buddy.boost.given_back(clock_ms());
             buddy.events.purge += pageblocks as u64;
             buddy.purge_from = 0;
             purged += pageblocks * PAGEBLOCK_SIZE;
@@ -161,8 +163,12 @@ impl Zone {
                     buddy.events.purge_failed += 1;
                     return purged;
                 }
+                buddy.boost_within.given_back(clock_ms());
                 buddy.events.purge_pages += pages as u64;
                 purged += pages * PAGE_SIZE;
+                if within == Within::ToLimit && self.above_limit(&buddy) == 0 {
+                    return purged;
+                }
             }
         }
         purged

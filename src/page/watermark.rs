@@ -22,20 +22,37 @@ const USED_PART: usize = 8;
 const BOOST_SLACKS: usize = 8;
 /// The boost halves once in so many milliseconds.
 const BOOST_HALVES_MS: u64 = 1000;
+/// Memory is wanted again soon where it is within so many milliseconds after some was given back.
+const SOON_MS: u64 = 1000;
 
 /// What is added to a bound for memory that was given back too early.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Boost {
-    /// Pages given back and taken again since somebody last looked.
-    pub(crate) wanted_again: usize,
+    /// Pages given back and soon taken again since somebody last looked.
+    wanted_again: usize,
     pages: usize,
+    /// When some were last given back.
+    given_back_ms: u64,
     /// When it last grew or was halved.
     at_ms: u64,
 }
 
 impl Boost {
-    pub(crate) const NONE: Self = Self { wanted_again: 0, pages: 0, at_ms: 0 };
+    pub(crate) const NONE: Self = Self { wanted_again: 0, pages: 0, given_back_ms: 0, at_ms: 0 };
+
+    /// Notes that pages were given back.
+    pub(super) fn given_back(&mut self, now_ms: u64) {
+        self.given_back_ms = now_ms;
+    }
+
+    /// Notes that pages that had been given back are wanted, which counts where that was a moment ago: later they would
+    /// have lain there for nothing.
+    pub(super) fn wanted(&mut self, pages: usize, now_ms: u64) {
+        if now_ms.saturating_sub(self.given_back_ms) < SOON_MS {
+            self.wanted_again += pages;
+        }
+    }
 
     /// The boost in pages as of `now`, at most `most` where it grows.
     fn look(&mut self, now_ms: u64, most: usize) -> usize {

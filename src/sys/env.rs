@@ -1,6 +1,9 @@
 //! What the process was started with and what the machine has: environment variables, memory, limits.
 
 use core::ffi::CStr;
+use core::num::NonZeroUsize;
+
+use once_cell::race::OnceNonZeroUsize;
 
 use super::keep_errno;
 
@@ -41,6 +44,22 @@ pub(crate) fn total_memory() -> usize {
 pub(crate) fn usable_memory() -> Option<usize> {
     let total = Some(total_memory()).filter(|total| *total > 0);
     total.into_iter().chain(cgroup_limit()).min()
+}
+
+/// Whether the system has transparent hugepages of this size for those who ask. Read once: two small files.
+pub(crate) fn has_hugepages_of(bytes: usize) -> bool {
+    /// 1 for no, 2 for yes.
+    static ANSWER: OnceNonZeroUsize = OnceNonZeroUsize::new();
+    let ask = || {
+        let mut text = [0; 64];
+        let enabled = read_file(c"/sys/kernel/mm/transparent_hugepage/enabled", &mut text)
+            .is_some_and(|text| !text.windows(7).any(|word| word == b"[never]"));
+        let mut text = [0; 32];
+        let size = read_file(c"/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", &mut text)
+            .and_then(|text| core::str::from_utf8(text).ok()?.trim().parse().ok());
+        NonZeroUsize::MIN.saturating_add(usize::from(enabled && size == Some(bytes)))
+    };
+    ANSWER.get_or_init(ask).get() > 1
 }
 
 /// A cgroup that this process is in: where its hierarchy is mounted, and its path there.

@@ -3,7 +3,8 @@
 //!
 //! The only descriptors that the library ever keeps, and only where somebody asked for them. They close on exec, a
 //! fork's child closes them, and since a program may close what it does not know and get the number again, a
-//! descriptor is looked at before it is believed, written to or closed.
+//! descriptor is looked at before it is believed, written to or closed. Eventfds look all the same, so the one of
+//! version 1 has a number that programs do not get unasked.
 
 use core::ffi::CStr;
 
@@ -11,8 +12,8 @@ use super::env::{self, Group};
 use super::keep_errno;
 use super::sync::{AtomicI32, AtomicU64, Ordering};
 
-/// Descriptors kept at most: the one that ends a wait, and three sources.
-const KEPT: usize = 4;
+/// Descriptors kept at most: both ends of the pipe that ends a wait, and three sources.
+const KEPT: usize = 5;
 
 /// 100 ms of stalls within a second; the same part of a window that needs no privilege.
 const TRIGGERS: [&CStr; 2] = [c"some 100000 1000000", c"some 200000 2000000"];
@@ -24,8 +25,14 @@ struct Kept {
     inode: AtomicU64,
 }
 
-/// The place of the one that ends a wait.
+/// The places of the ends of the pipe that ends a wait.
 const WAKE: usize = 0;
+const WAKE_WRITE: usize = 1;
+const STALL: usize = 2;
+const EVENTS: usize = 3;
+const LEVEL: usize = 4;
+/// The least number of an eventfd of ours.
+const LEAST_EVENTFD: libc::c_int = 500;
 static DESCRIPTORS: [Kept; KEPT] = [const { Kept::new() }; KEPT];
 
 // Relaxed throughout: one thread opens, and others only use what they find after they looked at it.
@@ -83,10 +90,27 @@ fn write(descriptor: i32, bytes: &[u8]) -> bool {
     written == bytes.len() as isize
 }
 
+/// A pipe: where to read, and where to write.
+fn new_pipe() -> Option<[i32; 2]> {
+    let mut ends = [-1; 2];
+    // SAFETY: `ends` is writable and of the right length.
+    let result = keep_errno(|| unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) });
+    (result == 0).then_some(ends)
+}
+
 fn new_eventfd() -> Option<i32> {
     // SAFETY: takes two numbers.
     let descriptor = keep_errno(|| unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) });
-    (descriptor >= 0).then_some(descriptor)
+    if descriptor < 0 {
+        return None;
+    }
+    // SAFETY: takes three numbers.
+    let high = keep_errno(|| unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, LEAST_EVENTFD) });
+    if high < 0 {
+        return Some(descriptor);
+    }
+    close(descriptor);
+    Some(high)
 }
 
 /// What ended a wait.
@@ -135,14 +159,16 @@ impl Watch {
                 });
             }
         });
-        let stall = stall.or_else(|| trigger(c"/proc/pressure/memory"));
-        watch.keep(1, stall, libc::POLLPRI);
-        watch.keep(2, events, libc::POLLPRI);
-        watch.keep(3, level, libc::POLLIN);
+        watch.keep(STALL, stall.or_else(|| trigger(c"/proc/pressure/memory")), libc::POLLPRI);
+        watch.keep(EVENTS, events, libc::POLLPRI);
+        watch.keep(LEVEL, level, libc::POLLIN);
         if !watch.has_source() {
             return None;
         }
-        watch.keep(WAKE, new_eventfd(), libc::POLLIN);
+        if let Some([read, write]) = new_pipe() {
+            watch.keep(WAKE, Some(read), libc::POLLIN);
+            DESCRIPTORS[WAKE_WRITE].set(write);
+        }
         Some(watch)
     }
 
@@ -154,7 +180,7 @@ impl Watch {
     }
 
     fn has_source(&self) -> bool {
-        self.sources[WAKE + 1..].iter().any(Option::is_some)
+        self.sources[STALL..].iter().any(Option::is_some)
     }
 
     /// Waits for pressure, for so many milliseconds at most; 0 for without end.
@@ -194,8 +220,8 @@ impl Watch {
         if source.kept.is_some_and(|kept| DESCRIPTORS[kept].get() != Some(source.descriptor)) {
             return false;
         }
-        // A trigger is silenced by having been polled, `memory.events` by being read from its start, an eventfd by
-        // being read. Of a group that is gone nothing can be read.
+        // A trigger is silenced by having been polled, `memory.events` by being read from its start, an eventfd
+        // or a pipe by being read. Of a group that is gone nothing can be read.
         if source.events == libc::POLLPRI {
             reread(source.descriptor)
         } else {
@@ -217,8 +243,8 @@ fn reread(descriptor: i32) -> bool {
 
 /// Ends the wait of another thread.
 pub(crate) fn wake() {
-    if let Some(descriptor) = DESCRIPTORS[WAKE].get() {
-        write(descriptor, &1_u64.to_ne_bytes());
+    if let Some(descriptor) = DESCRIPTORS[WAKE_WRITE].get() {
+        write(descriptor, &[1]);
     }
 }
 
@@ -288,31 +314,33 @@ fn registration(line: &mut [u8; 64], event: i32, file: i32) -> usize {
 mod tests {
     use super::*;
 
-    /// A watch on an eventfd, which stands for the kernel's word.
-    fn simulated(events: i16) -> (Watch, i32) {
-        let descriptor = new_eventfd().expect("an eventfd");
+    /// A watch on a pipe, which stands for the kernel's word, and where to write.
+    fn simulated() -> (Watch, [i32; 2]) {
+        let ends = new_pipe().expect("a pipe");
         let mut sources = [None; KEPT];
-        sources[3] = Some(Source { descriptor, events, kept: None });
-        (Watch { sources }, descriptor)
+        sources[EVENTS] = Some(Source { descriptor: ends[0], events: libc::POLLIN, kept: None });
+        (Watch { sources }, ends)
     }
 
     #[test]
     fn a_wait_ends_with_time_or_with_an_event() {
-        let (mut watch, descriptor) = simulated(libc::POLLIN);
+        let (mut watch, ends) = simulated();
         assert_eq!(watch.wait(1), Waited::Time);
         for _ in 0..3 {
-            assert!(write(descriptor, &7_u64.to_ne_bytes()));
+            assert!(write(ends[1], &[7]));
             assert_eq!(watch.wait(0), Waited::Pressure);
             // It was told, and is silent.
             assert_eq!(watch.wait(1), Waited::Time);
         }
-        close(descriptor);
+        ends.into_iter().for_each(close);
     }
 
     #[test]
     fn a_source_that_somebody_closed_is_given_up() {
-        let (mut watch, descriptor) = simulated(libc::POLLPRI);
-        close(descriptor);
+        let mut sources = [None; KEPT];
+        // A number that nobody has.
+        sources[EVENTS] = Some(Source { descriptor: i32::MAX, events: libc::POLLPRI, kept: None });
+        let mut watch = Watch { sources };
         assert_eq!(watch.wait(0), Waited::Time);
         assert_eq!(watch.wait(0), Waited::Lost);
     }
@@ -336,16 +364,16 @@ mod tests {
     }
 
     #[test]
-    fn an_eventfd_is_known_from_another() {
+    fn a_pipe_is_known_from_another() {
         let kept = Kept::new();
-        let descriptor = new_eventfd().expect("an eventfd");
-        kept.set(descriptor);
-        // The program closes what it does not know, and its own eventfd gets the number.
-        close(descriptor);
-        let theirs = new_eventfd().expect("an eventfd");
-        assert_eq!(theirs, descriptor, "the test needs the same number: run it alone");
+        let ours = new_pipe().expect("a pipe");
+        kept.set(ours[1]);
+        // The program closes what it does not know, and a pipe of its own gets the number.
+        let theirs = new_pipe().expect("a pipe");
+        // SAFETY: replaces a descriptor of this test by another of this test.
+        assert_eq!(unsafe { libc::dup2(theirs[1], ours[1]) }, ours[1]);
         assert_eq!(kept.get(), None);
-        close(theirs);
+        [ours, theirs].into_iter().flatten().for_each(close);
     }
 
     #[test]

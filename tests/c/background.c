@@ -116,7 +116,7 @@ static void watches(int generation) {
     for (int i = 0; i < 200 && descriptors() == 0; i++) pause_ms(10);
     pause_ms(50);
     int kept = descriptors();
-    CHECKF(kept >= 2 && kept <= 4, "%d descriptors", kept);
+    CHECKF(kept >= 3 && kept <= 5, "%d descriptors", kept);
     if (generation < 2) in_child(watches, generation + 1);
     CHECK(comes_to(kept) && threads() == 2);
     if (generation == 0) {
