@@ -43,15 +43,11 @@ impl Buddy {
     pub(crate) fn take_run_with_room(&mut self, pages: usize) -> Option<Taken> {
         let room = pages.checked_mul(2).filter(|pages| *pages <= PAGES_PER_SECTION)?;
         let taken = self.take_run(room, Order::ZERO, Migratetype::Movable)?;
-        let mut next = taken.start.index() + pages;
-        let end = taken.start.index() + room;
-        while next < end {
-            // Each pageblock that was whole goes back as clean as it is.
-            let part = ((next / PAGEBLOCK_PAGES + 1) * PAGEBLOCK_PAGES).min(end) - next;
-            let first = taken.start.add(next - taken.start.index());
-            let zeroed = taken.zeroed || room > PAGEBLOCK_PAGES && MemMap.pageblock(first).zeroed();
-            self.free_run(first, part, zeroed);
-            next += part;
+        let behind = taken.start.add(pages);
+        if room > PAGEBLOCK_PAGES {
+            self.free_by_pageblock(behind, pages);
+        } else {
+            self.free_run(behind, pages, taken.zeroed);
         }
         Some(taken)
     }
@@ -106,16 +102,18 @@ impl Buddy {
             self.free_run(start, rest, block.zeroed());
             return;
         }
-        let mut next = start;
-        let end = block.pfn().index() + block.pages();
-        while next.index() < end {
-            let to = (next.pageblock() + 1) * PAGEBLOCK_PAGES;
-            let pages = to.min(end) - next.index();
-            self.free_run(next, pages, MemMap.pageblock(next).zeroed());
-            if to >= end {
-                break;
-            }
-            next = next.add(pages);
+        self.free_by_pageblock(start, rest);
+    }
+
+    /// Frees pages of pageblocks that were whole until just now, each part as clean as its pageblock is.
+    fn free_by_pageblock(&mut self, start: Pfn, pages: usize) {
+        let end = start.index() + pages;
+        let mut index = start.index();
+        while index < end {
+            let first = start.add(index - start.index());
+            let part = ((first.pageblock() + 1) * PAGEBLOCK_PAGES).min(end) - index;
+            self.free_run(first, part, MemMap.pageblock(first).zeroed());
+            index += part;
         }
     }
 
