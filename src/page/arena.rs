@@ -11,7 +11,7 @@ use super::zone::Zone;
 use crate::base::config::Hugepages;
 use crate::base::pfn::{
     Order, PAGE_SHIFT, PAGE_SIZE, PAGEBLOCK_PAGES, PAGEBLOCK_SIZE, PAGEBLOCKS_PER_SECTION, PAGES_PER_SECTION,
-    Pfn,
+    Pfn, SECTION_SHIFT,
 };
 use crate::sys::bug::Line;
 use crate::sys::map;
@@ -40,6 +40,14 @@ pub(crate) struct Arena {
     /// Bytes.
     pub(crate) length: usize,
     pub(crate) backing: Backing,
+}
+
+impl Arena {
+    /// Whether it lies in more than one section.
+    pub(super) fn is_across_sections(&self) -> bool {
+        let start = self.address.as_ptr().addr();
+        start >> SECTION_SHIFT != (start + self.length - 1) >> SECTION_SHIFT
+    }
 }
 
 impl Zone {

@@ -324,20 +324,25 @@ impl Zone {
         if let Some(found) = take(&mut self.lock()) {
             return Some(found);
         }
-        let Some(arena) = self.map_arena(pages, align) else {
-            // What is being given back was on no list. Now nothing is.
-            let _purging = self.purging.lock();
-            return take(&mut self.lock());
-        };
-        let mut buddy = self.lock();
-        self.add_arena(&mut buddy, &arena);
-        let found = take(&mut buddy);
-        drop(buddy);
-        drop(growing);
-        if arena.backing == Backing::Huge {
-            self.collapse(arena.length);
+        // An arena that lies across two sections may be no room for a run. The next one, right below it, then is.
+        for _ in 0..2 {
+            let Some(arena) = self.map_arena(pages, align) else { break };
+            let mut buddy = self.lock();
+            self.add_arena(&mut buddy, &arena);
+            let found = take(&mut buddy);
+            let allowed = self.allows(&buddy, pages);
+            drop(buddy);
+            if found.is_some() || !allowed || !arena.is_across_sections() {
+                drop(growing);
+                if arena.backing == Backing::Huge {
+                    self.collapse(arena.length);
+                }
+                return found;
+            }
         }
-        found
+        // What is being given back was on no list. Now nothing is.
+        let _purging = self.purging.lock();
+        take(&mut self.lock())
     }
 
     /// Adds a new arena that reads as zero and has struct pages.
