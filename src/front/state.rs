@@ -1,9 +1,8 @@
-//! The state of an instance: a zone and its kmem caches for each memory node, the caches of its threads, and where their records
-//! come from. The global instance is a static of this type; the others live in mappings of their own.
+//! The state of an instance: a zone and its kmem caches for each memory node, the caches of its threads, and where
+//! their records come from. The global instance is a static of this type; the others live in mappings of their own.
 //!
 //! Lock order within an instance: threads, barns and nodes (one at a time), the sheaf pool, growing, purging, buddy,
-//! meta. Which pairs are ever held together stands in
-//! docs/ARCHITECTURE.md; only `fork.rs` holds more.
+//! meta. Which pairs are ever held together stands in docs/ARCHITECTURE.md; only `fork.rs` holds more.
 #![forbid(unsafe_code)]
 
 use super::background;

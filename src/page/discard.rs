@@ -37,8 +37,8 @@ impl Ranges {
         }
     }
 
-    /// Adds what backs the struct pages of an isolated block of `pages` pages, but for its first page's, which says what it is: the
-    /// others are never used, say nothing, and read as zero afterwards too.
+    /// Adds what backs the struct pages of an isolated block of `pages` pages, but for its first page's, which says what
+    /// it is: the others are never used, say nothing, and read as zero afterwards too.
     pub(super) fn add_struct_pages(&mut self, first: Pfn, pages: usize) {
         let range = MemMap.struct_pages(first.add(1), pages - 1);
         let page = map::os_page_size();

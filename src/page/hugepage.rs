@@ -45,6 +45,7 @@ impl Zone {
     }
 
     pub(crate) fn wants_hugepages(&self) -> bool {
+        // Relaxed: a knob.
         self.hugepages.load(Ordering::Relaxed) != Hugepages::Off as u8
     }
 
@@ -88,7 +89,7 @@ impl Zone {
             return;
         }
         let most = grown.div_ceil(COLLAPSE_PART);
-        // Relaxed: at worst two threads look at the same pageblocks.
+        // Relaxed, here and below: at worst two threads look at the same pageblocks.
         let from = self.collapse_from.load(Ordering::Relaxed);
         let (mut next, mut collapsed, mut seen) = (0, 0, 0);
         for (place, first) in self.small_backed(from, 0).take(LOOK_AT * most) {

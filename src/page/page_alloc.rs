@@ -18,7 +18,8 @@ pub(crate) struct PageAlloc<'a> {
     /// The instance's zones, which blocks go back to; `None` where `zone` is the only one for good.
     pub(crate) zones: Option<&'a PerNode<Zone>>,
     pub(crate) budget: &'a Budget,
-    /// The thread's lists, which hold blocks of `zone`; `None` for a thread without a cache, or while somebody drains it.
+    /// The thread's lists, which hold blocks of `zone`; `None` for a thread without a cache, or while somebody drains
+    /// it.
     pub(crate) pcp: Option<&'a mut Pcp>,
 }
 

@@ -75,6 +75,9 @@ impl Boost {
     }
 }
 
+// Relaxed throughout: knobs, and estimates that are written under the zone's lock and read without it by whoever asks
+// whether it is worth emptying caches; nothing is published by them.
+
 impl Zone {
     /// Pages of one kind that may stay free and backed, without the boost.
     fn bound(&self, buddy: &Buddy) -> usize {

@@ -199,7 +199,7 @@ impl Range {
 
 /// Gives the pages of many ranges back; true means that all of them read as zero now. By one system call where the
 /// kernel lets a process advise itself so (`process_madvise` with any advice, Linux 6.13; `PIDFD_SELF_THREAD_GROUP`,
-/// 6.15), which takes two fifths of the time of one call each.
+/// 6.15), which takes about half of the time of one call each.
 ///
 /// # Safety
 /// As for `discard`, of each range.
