@@ -88,6 +88,13 @@ impl Pfn {
         Self(self.0.saturating_add(pages as u32))
     }
 
+    /// The pageblocks that the `pages` pages from this one on lie in, by their first pages.
+    pub(crate) fn pageblocks(self, pages: usize) -> impl Iterator<Item = Self> {
+        let first = self.align_down(Order::PAGEBLOCK);
+        let offset = self.index() - first.index();
+        (0..offset + pages).step_by(PAGEBLOCK_PAGES).map(move |index| first.add(index))
+    }
+
     /// The page before this one. It must lie in the same section.
     #[inline]
     pub(crate) fn previous(self) -> Self {

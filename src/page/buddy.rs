@@ -171,8 +171,8 @@ impl Buddy {
 
     /// Adds new pageblocks, from an arena that reads as zero. `pages` is whole pageblocks of one section.
     pub(crate) fn add_arena(&mut self, start: Pfn, pages: usize, backing: Backing) {
-        for pageblock in 0..pages / PAGEBLOCK_PAGES {
-            MemMap.pageblock(start.add(pageblock * PAGEBLOCK_PAGES)).assign(self.zone, backing);
+        for first in start.pageblocks(pages) {
+            MemMap.pageblock(first).assign(self.zone, backing);
         }
         self.managed_pages += pages;
         self.free_run(start, pages, true);
@@ -208,8 +208,8 @@ impl Buddy {
 
     /// Notes that pageblocks are wholly free now.
     fn mark_whole(&mut self, block: &FreeBlock) {
-        for start in (0..block.pages()).step_by(PAGEBLOCK_PAGES) {
-            let pageblock = MemMap.pageblock(block.pfn().add(start));
+        for first in block.pageblocks() {
+            let pageblock = MemMap.pageblock(first);
             pageblock.set_free(PAGEBLOCK_PAGES);
             pageblock.set_migratetype(Migratetype::Movable);
             // Memory of the hugepage pool cannot be given back, so it counts as clean only while untouched.
@@ -309,16 +309,14 @@ impl Buddy {
 
     /// The block with its own cleanness, which after a split is more than that of the whole.
     pub(crate) fn as_clean_as_it_is(&self, block: FreeBlock) -> FreeBlock {
-        let clean = (0..block.pages())
-            .step_by(PAGEBLOCK_PAGES)
-            .all(|start| MemMap.pageblock(block.pfn().add(start)).zeroed());
+        let clean = block.pageblocks().all(|first| MemMap.pageblock(first).zeroed());
         FreeBlock::from_parts(block.pfn(), block.order(), clean)
     }
 
     /// As `leave_whole`, for a block that somebody wants: what was given back before was given back too early.
     pub(crate) fn hand_out_whole(&mut self, block: FreeBlock) -> FreeBlock {
-        for start in (0..block.pages()).step_by(PAGEBLOCK_PAGES) {
-            let pageblock = MemMap.pageblock(block.pfn().add(start));
+        for first in block.pageblocks() {
+            let pageblock = MemMap.pageblock(first);
             if pageblock.purged() {
                 pageblock.set_purged(false);
                 self.boost.wanted(PAGEBLOCK_PAGES, clock_ms());
@@ -331,8 +329,8 @@ impl Buddy {
     /// Notes that the pageblocks of this block are free as a whole no longer. Their pages still are.
     pub(crate) fn leave_whole(&mut self, block: FreeBlock) -> FreeBlock {
         let block = self.as_clean_as_it_is(block);
-        for start in (0..block.pages()).step_by(PAGEBLOCK_PAGES) {
-            let pageblock = MemMap.pageblock(block.pfn().add(start));
+        for first in block.pageblocks() {
+            let pageblock = MemMap.pageblock(first);
             self.dirty_pageblocks -= usize::from(!pageblock.zeroed() && !pageblock.hugetlb());
         }
         block
@@ -365,8 +363,8 @@ impl Buddy {
     pub(crate) fn count_taken(&mut self, block: &FreeBlock) {
         self.free_pages -= block.pages();
         let step = block.pages().min(PAGEBLOCK_PAGES);
-        for start in (0..block.pages()).step_by(step) {
-            let pageblock = MemMap.pageblock(block.pfn().add(start));
+        for first in block.pageblocks() {
+            let pageblock = MemMap.pageblock(first);
             pageblock.set_free(pageblock.free() - step);
         }
     }

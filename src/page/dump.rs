@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::section::MemMap;
-use crate::base::pfn::{PAGEBLOCK_PAGES, PAGEBLOCK_SIZE, Pfn};
+use crate::base::pfn::{Order, PAGEBLOCK_PAGES, PAGEBLOCK_SIZE, Pfn};
 use crate::sys::map;
 
 /// Ranges that one hold of the zone's lock takes out of pageblocks that are left out.
@@ -16,6 +16,14 @@ const MOST: usize = 8;
 pub(super) struct Opened {
     ranges: [Option<(Pfn, usize)>; MOST],
     length: usize,
+}
+
+/// Puts one range that was taken into dumps. As `Opened::put_into_dumps`.
+#[inline]
+pub(super) fn put_into_dumps(start: Pfn, pages: usize) {
+    let mut opened = Opened::new();
+    opened.note(start, pages);
+    opened.put_into_dumps();
 }
 
 impl Opened {
@@ -41,7 +49,9 @@ impl Opened {
     #[cold]
     fn note_left_out(&mut self, start: Pfn, pages: usize) {
         let known = |range: &Option<(Pfn, usize)>| {
-            range.is_some_and(|(first, pages)| pageblocks(first, pages).any(|of| of == first_of(start)))
+            range.is_some_and(|(first, pages)| {
+                first.pageblocks(pages).any(|of| of == start.align_down(Order::PAGEBLOCK))
+            })
         };
         let is_known = pages <= PAGEBLOCK_PAGES && self.ranges.iter().any(known);
         if !is_known && left_out(start, pages).next().is_some() {
@@ -69,17 +79,6 @@ impl Opened {
     }
 }
 
-fn first_of(page: Pfn) -> Pfn {
-    page.align_down(crate::base::pfn::Order::PAGEBLOCK)
-}
-
-/// The pageblocks of a range, by their first pages.
-fn pageblocks(start: Pfn, pages: usize) -> impl Iterator<Item = Pfn> {
-    let first = first_of(start);
-    let offset = start.index() - first.index();
-    (0..offset + pages).step_by(PAGEBLOCK_PAGES).map(move |index| first.add(index))
-}
-
 fn left_out(start: Pfn, pages: usize) -> impl Iterator<Item = Pfn> {
-    pageblocks(start, pages).filter(|first| MemMap.pageblock(*first).left_out())
+    start.pageblocks(pages).filter(|first| MemMap.pageblock(*first).left_out())
 }

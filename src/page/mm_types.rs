@@ -335,6 +335,11 @@ impl FreeBlock {
         self.order.pages()
     }
 
+    /// Its pageblocks, by their first pages; of a smaller block the one that it is in.
+    pub(crate) fn pageblocks(&self) -> impl Iterator<Item = Pfn> + use<> {
+        self.pfn.pageblocks(self.pages())
+    }
+
     /// Lower and upper half.
     pub(crate) fn split(self) -> (Self, Self) {
         debug_assert!(self.order > Order::ZERO);

@@ -182,13 +182,6 @@ pub(super) struct Isolated {
     pub(super) order: Order,
 }
 
-impl Isolated {
-    /// Its pageblocks, by their first pages; of a smaller block the one that it is in.
-    fn pageblocks(self) -> impl Iterator<Item = Pfn> {
-        (0..self.order.pages()).step_by(PAGEBLOCK_PAGES).map(move |start| self.first.add(start))
-    }
-}
-
 impl Buddy {
     /// Takes a block that is on no list out of everybody's reach.
     fn isolate(&mut self, block: FreeBlock) -> Isolated {
@@ -207,7 +200,7 @@ impl Buddy {
             let order = MemMap.page(first).word().order();
             MemMap.page(first).set_word(Word::NOTHING);
             self.isolated_pages -= order.pages();
-            for first in (Isolated { first, order }).pageblocks() {
+            for first in first.pageblocks(order.pages()) {
                 let pageblock = MemMap.pageblock(first);
                 let whole = order >= Order::PAGEBLOCK;
                 if whole && pageblock.zeroed() {
@@ -287,13 +280,14 @@ impl Buddy {
 
 /// Pageblocks of a whole free block that may be backed.
 fn dirty_in(block: &FreeBlock) -> usize {
-    let starts = (0..block.pages()).step_by(PAGEBLOCK_PAGES);
-    starts.filter(|start| !MemMap.pageblock(block.pfn().add(*start)).zeroed()).count()
+    block.pageblocks().filter(|first| !MemMap.pageblock(*first).zeroed()).count()
 }
 
 /// Adds the dirty pageblocks of a whole free block, and its struct pages: at most `RANGES` ranges.
 fn add_dirty(ranges: &mut Ranges, block: Isolated) {
-    for first in block.pageblocks().filter(|first| !MemMap.pageblock(*first).zeroed()) {
+    for first in
+        block.first.pageblocks(block.order.pages()).filter(|first| !MemMap.pageblock(*first).zeroed())
+    {
         ranges.add(first, PAGEBLOCK_PAGES);
     }
     ranges.add_struct_pages(block.first, block.order.pages());

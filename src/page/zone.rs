@@ -8,7 +8,7 @@
 
 use super::arena::Arena;
 use super::buddy::{Buddy, ZoneEvents};
-use super::dump::Opened;
+use super::dump::{Opened, put_into_dumps};
 use super::fallback::Mode;
 use super::mm_types::{Backing, FreeBlock};
 use super::node::Binding;
@@ -198,9 +198,7 @@ impl Zone {
         let taken = self.with_growth(pages.max(align.pages()), align, |buddy| {
             if self.allows(buddy, pages) { buddy.take_run(pages, align, migratetype) } else { None }
         })?;
-        let mut opened = Opened::new();
-        opened.note(taken.start, pages);
-        opened.put_into_dumps();
+        put_into_dumps(taken.start, pages);
         Some(taken)
     }
 
@@ -214,9 +212,7 @@ impl Zone {
                 .take_run_with_room(pages)
                 .or_else(|| buddy.take_run(pages, Order::ZERO, Migratetype::Movable))
         })?;
-        let mut opened = Opened::new();
-        opened.note(taken.start, pages);
-        opened.put_into_dumps();
+        put_into_dumps(taken.start, pages);
         Some(taken)
     }
 
@@ -248,9 +244,7 @@ impl Zone {
             self.purge_to_limit();
         }
         if extended.is_some() {
-            let mut opened = Opened::new();
-            opened.note(start.add(pages), more);
-            opened.put_into_dumps();
+            put_into_dumps(start.add(pages), more);
         }
         extended
     }
