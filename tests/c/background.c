@@ -24,12 +24,7 @@ static void pause_ms(long ms) {
 // The process's threads, without an allocation.
 static int threads(void) {
     char text[4096];
-    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-    CHECK(fd >= 0);
-    ssize_t length = read(fd, text, sizeof text - 1);
-    CHECK(length > 0);
-    close(fd);
-    text[length] = 0;
+    read_start("/proc/self/status", text, sizeof text);
     char *line = strstr(text, "Threads:");
     CHECK(line != NULL);
     return atoi(line + 8);

@@ -89,15 +89,20 @@ UNUSED static size_t hide_size(size_t size) {
     return size;
 }
 
-// Field `index` of /proc/self/statm in bytes: 0 is the address space, 1 is what is resident.
-UNUSED static size_t statm(int index) {
-    char text[256];
-    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+// The start of a file as a string, without an allocation.
+UNUSED static void read_start(const char *name, char *text, size_t size) {
+    int fd = open(name, O_RDONLY | O_CLOEXEC);
     CHECK(fd >= 0);
-    ssize_t length = read(fd, text, sizeof text - 1);
+    ssize_t length = read(fd, text, size - 1);
     CHECK(length > 0);
     close(fd);
     text[length] = 0;
+}
+
+// Field `index` of /proc/self/statm in bytes: 0 is the address space, 1 is what is resident.
+UNUSED static size_t statm(int index) {
+    char text[256];
+    read_start("/proc/self/statm", text, sizeof text);
     char *at = text;
     for (int i = 0; i < index; i++) at = strchr(at, ' ') + 1;
     return strtoul(at, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE);
